@@ -1,0 +1,1 @@
+"""The main path: a typed plan, played trial by trial."""

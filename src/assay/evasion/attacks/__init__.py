@@ -1,0 +1,1 @@
+"""The demonstrated side: one file, one method, one paper."""

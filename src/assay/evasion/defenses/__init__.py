@@ -1,0 +1,1 @@
+"""What changes the target: one file, one method."""

@@ -1,0 +1,1 @@
+"""The proved side: one file, one certificate."""

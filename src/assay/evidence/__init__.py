@@ -1,0 +1,1 @@
+"""What was seen, and how sure we are. No torch."""

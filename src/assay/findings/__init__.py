@@ -1,0 +1,1 @@
+"""What every code means: one table a prefix, read by errors, doubts and ``assay explain``."""

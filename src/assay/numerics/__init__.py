@@ -1,0 +1,1 @@
+"""Mechanics that wings share: perturbation sets, ascent, intervals, random streams."""

@@ -1,0 +1,1 @@
+"""Evidence made readable. No torch."""
