@@ -1,0 +1,66 @@
+"""One-sided knowledge: what was seen on n points, and what it implies beyond them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from assay.numerics.intervals import clopper_pearson_lower, clopper_pearson_upper
+
+Side = Literal["at most", "at least"]
+
+CONFIDENCE = 0.95
+"""The one-sided confidence of a bound, where the caller names no other."""
+
+CLEAN = "clean accuracy"
+ROBUST = "robust accuracy"
+
+
+def quantity_at(quantity: str, budget: str) -> str:
+    """The name of a quantity at one budget of a curve: ``robust accuracy @ linf 0.03``."""
+    return f"{quantity} @ {budget}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """Security evidence is one-sided: an attack shows ``at most``, a certificate or an audit ``at least``.
+
+    Attributes:
+        quantity: what is bounded, such as ``"robust accuracy"``.
+        side: ``"at most"`` or ``"at least"``.
+        estimate: the fact about the ``n`` points that were tested.
+        value: what it implies, at ``confidence``, for the distribution that the points were drawn from.
+        confidence: one-sided, strictly between 0 and 1.
+        n: how many points.
+        method: what established it.
+    """
+
+    quantity: str
+    side: Side
+    estimate: float
+    value: float
+    confidence: float
+    n: int
+    method: str
+
+    @classmethod
+    def of_count(
+        cls, quantity: str, side: Side, successes: int, n: int, *, method: str, confidence: float = CONFIDENCE
+    ) -> Bound:
+        """The bound that ``successes`` of ``n`` independent points give, exactly (Clopper & Pearson, 1934)."""
+        implied = clopper_pearson_upper if side == "at most" else clopper_pearson_lower
+        return cls(
+            quantity=quantity,
+            side=side,
+            estimate=successes / n if n else (1.0 if side == "at most" else 0.0),
+            value=implied(successes, n, confidence),
+            confidence=confidence,
+            n=n,
+            method=method,
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"{self.quantity} {self.side} {self.estimate:.2%} on these {self.n} points, "
+            f"{self.side} {self.value:.2%} beyond them ({self.confidence:.0%} confidence, {self.method})"
+        )

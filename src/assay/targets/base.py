@@ -1,0 +1,100 @@
+"""What every target is: a small protocol, and the white-box half that differentiable ones add."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from assay.targets.access import Access
+
+
+class Bounds(NamedTuple):
+    """The box in which every input lives, in the units of the data."""
+
+    lower: float
+    upper: float
+
+    @property
+    def width(self) -> float:
+        """How far apart the two ends are."""
+        return self.upper - self.lower
+
+
+class Graded(NamedTuple):
+    """One forward and one input gradient, read together.
+
+    Attributes:
+        scores: ``[rows, classes]``, from the forward that computed the loss.
+        loss: ``[rows]``, never reduced.
+        gradient: of each row's loss by its own input, the input's shape.
+    """
+
+    scores: Tensor
+    loss: Tensor
+    gradient: Tensor
+
+
+class Loss(Protocol):
+    """A per-row objective: ``(scores [rows, classes], *labels [rows]) -> [rows]``."""
+
+    def __call__(self, scores: Tensor, /, *labels: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class Target(Protocol):
+    """What is under test. Inputs are rows in the declared box; preprocessing is the target's own business.
+
+    Attributes:
+        name: how evidence calls it.
+        offers: the most it can reveal.
+        bounds: the box in which inputs live.
+        dtype, device: of the tensors it takes.
+        randomized: whether two looks at the same input may differ by design.
+        forwards_per_query: how often the model runs for one submitted input.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def offers(self) -> Access: ...
+    @property
+    def bounds(self) -> Bounds: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def randomized(self) -> bool: ...
+    @property
+    def forwards_per_query(self) -> int: ...
+
+    def labels(self, x: Tensor) -> Tensor:
+        """Predicted classes, int64 ``[rows]``."""
+
+    def scores(self, x: Tensor) -> Tensor:
+        """Logits or anything ordered like them, ``[rows, classes]``."""
+
+    def check(self, x: Tensor) -> None:
+        """Raises :class:`~assay.errors.TargetError` where the target is not what was declared, tried on ``x``."""
+
+    def fingerprint(self) -> dict[str, str]:
+        """What identifies the target in evidence: hashes and versions, never secrets."""
+
+
+@runtime_checkable
+class WhiteBox(Target, Protocol):
+    """A target that can be differentiated."""
+
+    def graded(self, x: Tensor, loss: Loss, *labels: Tensor) -> Graded:
+        """One forward and one backward a row; ``labels`` are row-aligned and handed to ``loss``."""
+
+    def jacobian(self, x: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores, and the gradients of ``scores[:, classes]``: ``[rows, k, *input]`` for ``classes [rows, k]``.
+
+        One forward and k backwards a row.
+        """
+
+    def module(self) -> nn.Module:
+        """The network from declared inputs to logits, for those to whom the weights are granted."""
