@@ -1,0 +1,160 @@
+"""Lp balls met with a box: projections, random points, steepest steps and distances, one radius a row.
+
+Everywhere ``x0`` is the center ``[rows, …]``, ``radius`` is ``[rows]``, and the box is ``[lower, upper]`` with
+``x0`` inside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from assay.numerics.seeds import Stream
+
+
+def rowwise(values: Tensor, like: Tensor) -> Tensor:
+    """``[rows]`` reshaped to broadcast against ``[rows, …]``."""
+    return values.reshape(-1, *[1] * (like.dim() - 1))
+
+
+def distance(delta: Tensor, norm: float) -> Tensor:
+    """The Lp norm of each row, ``[rows]``; ``norm`` 0 counts non-zero coordinates."""
+    flat = delta.flatten(1)
+    if norm == 0:
+        return (flat != 0).sum(1).to(delta.dtype)
+    return torch.linalg.vector_norm(flat, ord=norm, dim=1)
+
+
+def project_linf(z: Tensor, x0: Tensor, radius: Tensor, lower: float, upper: float) -> Tensor:
+    """The nearest point of the ball and the box, exactly: both are intervals."""
+    r = rowwise(radius, x0)
+    return torch.maximum(torch.minimum(z, x0 + r), x0 - r).clamp_(lower, upper)
+
+
+def project_l2(z: Tensor, x0: Tensor, radius: Tensor, lower: float, upper: float) -> Tensor:
+    """A point of the ball and the box near ``z``: scaled onto the ball, then clamped.
+
+    Clamping moves every coordinate toward ``x0`` or leaves it, so the result stays in the ball.
+    """
+    delta = z - x0
+    length = rowwise(distance(delta, 2), x0)
+    shrink = (rowwise(radius, x0) / length.clamp_min(1e-12)).clamp(max=1.0)
+    return (x0 + delta * shrink).clamp_(lower, upper)
+
+
+def project_l1(z: Tensor, x0: Tensor, radius: Tensor, lower: float, upper: float) -> Tensor:
+    """The nearest point of the ball and the box, exactly.
+
+    The solution is ``δᵢ = sign(dᵢ)·clip(|dᵢ| − λ, 0, roomᵢ)`` (Croce & Hein, ICML 2021, Prop. 2.1), with λ the root
+    of a decreasing piecewise linear function, found by Newton steps kept inside a bracket.
+    """
+    d = (z - x0).flatten(1)
+    base = x0.flatten(1)
+    room = torch.where(d > 0, upper - base, base - lower)
+    size = d.abs()
+    excess = torch.minimum(size, room).sum(1) > radius
+    lam = torch.zeros_like(radius)
+    if bool(excess.any()):
+        lam[excess] = _threshold(size[excess], room[excess], radius[excess])
+    kept = torch.minimum((size - lam[:, None]).clamp_min(0), room) * d.sign()
+    return (base + kept).reshape(x0.shape).clamp_(lower, upper)
+
+
+def _threshold(size: Tensor, room: Tensor, radius: Tensor) -> Tensor:
+    low, high = torch.zeros_like(radius), size.max(1).values
+    lam = low
+    for _ in range(60):
+        left = size - lam[:, None]
+        value = torch.minimum(left.clamp_min(0), room).sum(1) - radius
+        if bool((value.abs() <= 1e-7 * (1 + radius)).all()):
+            break
+        low, high = torch.where(value > 0, lam, low), torch.where(value > 0, high, lam)
+        slope = ((left > 0) & (left < room)).sum(1).clamp_min(1)
+        newton = lam + value / slope
+        lam = torch.where((newton > low) & (newton < high), newton, (low + high) / 2)
+    return lam
+
+
+def project_l0(z: Tensor, x0: Tensor, radius: Tensor, lower: float, upper: float) -> Tensor:
+    """The nearest point that differs from ``x0`` in at most ``radius`` coordinates, exactly."""
+    delta = (z.clamp(lower, upper) - x0).flatten(1)
+    order = delta.abs().argsort(1, descending=True, stable=True)
+    rank = torch.empty_like(order)
+    rank.scatter_(1, order, torch.arange(order.shape[1], device=z.device).expand_as(order))
+    return (x0.flatten(1) + delta * (rank < radius[:, None])).reshape(x0.shape).clamp_(lower, upper)
+
+
+Projection = Callable[[Tensor, Tensor, Tensor, float, float], Tensor]
+PROJECTIONS: dict[float, Projection] = {float("inf"): project_linf, 2: project_l2, 1: project_l1, 0: project_l0}
+"""The projection of each norm."""
+
+
+def random_delta(x0: Tensor, radius: Tensor, norm: float, rng: Stream) -> Tensor:
+    """A random perturbation of norm ``radius`` (uniform in the cube for Linf), before the box is met."""
+    shape = tuple(x0.shape[1:])
+    if norm == float("inf"):
+        return (2 * rng.uniform(*shape, dtype=x0.dtype) - 1) * rowwise(radius, x0)
+    noise = rng.normal(*shape, dtype=x0.dtype)
+    if norm == 0:
+        return noise.sign() * rowwise(torch.full_like(radius, torch.finfo(x0.dtype).max).sqrt(), x0)
+    return noise * rowwise(radius / distance(noise, norm).clamp_min(1e-12), x0)
+
+
+def steepest(gradient: Tensor, norm: float, *, density: float | Tensor = 0.05) -> Tensor:
+    """The direction of unit norm that ascends fastest, ``gradient``'s shape; zero where the gradient is zero.
+
+    For L1 and L0 the exact answer changes a single coordinate; as in Tramèr & Boneh (NeurIPS 2019, SLIDE) the
+    largest ``density`` share of coordinates (a number, or ``[rows]``) moves, with equal weight.
+    """
+    if norm == float("inf"):
+        return gradient.sign()
+    if norm == 2:
+        return gradient / rowwise(distance(gradient, 2).clamp_min(torch.finfo(gradient.dtype).tiny), gradient)
+    flat = gradient.flatten(1)
+    width = flat.shape[1]
+    share = torch.as_tensor(density, dtype=torch.float64, device=flat.device).expand(len(flat))
+    keep = (share * width).round().long().clamp(1, width)
+    floor = flat.abs().sort(1, descending=True).values.gather(1, (keep - 1)[:, None])
+    signs = torch.where(flat.abs() >= floor, flat.sign(), torch.zeros_like(flat))
+    weight = 1 / signs.abs().sum(1, keepdim=True).clamp_min(1)
+    return (signs * weight).reshape(gradient.shape)
+
+
+def hyperplane_step(w: Tensor, c: Tensor, lower: Tensor, upper: Tensor, norm: float) -> Tensor:
+    """The smallest ``δ`` (in Lp) with ``w·δ = c`` and ``lower ≤ δ ≤ upper``, per row.
+
+    Where the plane cannot be reached inside the box, the point of the box nearest to it.
+    Source: Croce & Hein, ICML 2020 (FAB), Eq. 4–6; solved by Newton steps on a concave piecewise linear function.
+
+    Args:
+        w: normals, ``[rows, d]``.
+        c: offsets, ``[rows]``.
+        lower, upper: what each coordinate may change by, ``[rows, d]``, ``lower ≤ 0 ≤ upper``.
+    """
+    direction = w.sign() * c.sign()[:, None]
+    room = torch.where(direction > 0, upper, -lower)
+    gain, target = w.abs(), c.abs()
+    if norm == 1:
+        return direction * _fill(gain, room, target)
+    scale = torch.ones_like(gain) if norm == float("inf") else gain
+    t = torch.zeros_like(target)
+    for _ in range(40):
+        moved = torch.minimum(t[:, None] * scale, room)
+        short = target - (gain * moved).sum(1)
+        slope = (gain * scale * (t[:, None] * scale < room)).sum(1)
+        open_ = (short > 1e-6 * target) & (slope > 0)
+        if not bool(open_.any()):
+            break
+        t = torch.where(open_, t + short / slope.clamp_min(torch.finfo(t.dtype).tiny), t)
+    return direction * torch.minimum(t[:, None] * scale, room)
+
+
+def _fill(gain: Tensor, room: Tensor, target: Tensor) -> Tensor:
+    """Move the coordinates of largest gain to their limits, and the last one just as far as needed."""
+    order = gain.argsort(1, descending=True)
+    g, r = gain.gather(1, order), room.gather(1, order)
+    before = (g * r).cumsum(1) - g * r
+    need = ((target[:, None] - before) / g.clamp_min(torch.finfo(g.dtype).tiny)).clamp_min(0)
+    return torch.zeros_like(gain).scatter_(1, order, torch.minimum(need, r))
