@@ -1,1 +1,41 @@
 """Evasion: inputs changed at test time, within a budget, so that the model errs."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from assay.evasion.attacks.apgd import APGD as APGD
+    from assay.evasion.attacks.apgd import TargetedAPGD as TargetedAPGD
+    from assay.evasion.attacks.pgd import BIM as BIM
+    from assay.evasion.attacks.pgd import FGSM as FGSM
+    from assay.evasion.attacks.pgd import MIFGSM as MIFGSM
+    from assay.evasion.attacks.pgd import PGD as PGD
+    from assay.evasion.game import EvasionGame as EvasionGame
+    from assay.evasion.threat import L0 as L0
+    from assay.evasion.threat import L1 as L1
+    from assay.evasion.threat import L2 as L2
+    from assay.evasion.threat import Linf as Linf
+
+_LAZY = {
+    "APGD": "assay.evasion.attacks.apgd",
+    "BIM": "assay.evasion.attacks.pgd",
+    "FGSM": "assay.evasion.attacks.pgd",
+    "L0": "assay.evasion.threat",
+    "L1": "assay.evasion.threat",
+    "L2": "assay.evasion.threat",
+    "Linf": "assay.evasion.threat",
+    "MIFGSM": "assay.evasion.attacks.pgd",
+    "PGD": "assay.evasion.attacks.pgd",
+    "EvasionGame": "assay.evasion.game",
+    "TargetedAPGD": "assay.evasion.attacks.apgd",
+}
+
+__all__ = sorted(_LAZY)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)

@@ -9,6 +9,9 @@ from assay.numerics.intervals import clopper_pearson_lower, clopper_pearson_uppe
 
 Side = Literal["at most", "at least"]
 
+AT_MOST: Side = "at most"
+AT_LEAST: Side = "at least"
+
 CONFIDENCE = 0.95
 """The one-sided confidence of a bound, where the caller names no other."""
 

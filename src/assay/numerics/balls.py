@@ -24,7 +24,8 @@ def distance(delta: Tensor, norm: float) -> Tensor:
     flat = delta.flatten(1)
     if norm == 0:
         return (flat != 0).sum(1).to(delta.dtype)
-    return torch.linalg.vector_norm(flat, ord=norm, dim=1)
+    length: Tensor = torch.linalg.vector_norm(flat, ord=norm, dim=1)
+    return length
 
 
 def project_linf(z: Tensor, x0: Tensor, radius: Tensor, lower: float, upper: float) -> Tensor:
@@ -80,7 +81,7 @@ def _threshold(size: Tensor, room: Tensor, radius: Tensor) -> Tensor:
 def project_l0(z: Tensor, x0: Tensor, radius: Tensor, lower: float, upper: float) -> Tensor:
     """The nearest point that differs from ``x0`` in at most ``radius`` coordinates, exactly."""
     delta = (z.clamp(lower, upper) - x0).flatten(1)
-    order = delta.abs().argsort(1, descending=True, stable=True)
+    order = delta.abs().argsort(dim=1, descending=True, stable=True)
     rank = torch.empty_like(order)
     rank.scatter_(1, order, torch.arange(order.shape[1], device=z.device).expand_as(order))
     return (x0.flatten(1) + delta * (rank < radius[:, None])).reshape(x0.shape).clamp_(lower, upper)

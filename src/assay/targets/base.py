@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -36,10 +37,8 @@ class Graded(NamedTuple):
     gradient: Tensor
 
 
-class Loss(Protocol):
-    """A per-row objective: ``(scores [rows, classes], *labels [rows]) -> [rows]``."""
-
-    def __call__(self, scores: Tensor, /, *labels: Tensor) -> Tensor: ...
+Loss = Callable[..., Tensor]
+"""A per-row objective: ``(scores [rows, classes], *labels [rows]) -> [rows]``."""
 
 
 @runtime_checkable

@@ -168,7 +168,7 @@ class TorchTarget:
         }
 
     def _split(self, x: Tensor) -> tuple[Tensor, ...]:
-        return x.split(self.batch) if len(x) > self.batch else (x,)
+        return torch.split(x, self.batch) if len(x) > self.batch else (x,)
 
     def _layout(self, x: Tensor) -> Tensor:
         return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x.contiguous()

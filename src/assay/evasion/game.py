@@ -1,0 +1,190 @@
+"""How evasion is played and judged: attacks and proofs on the same points, each skipping what the other settled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from assay.data import Dataset, arrays, validate
+from assay.errors import AssayError, ConfigError
+from assay.evasion.doubts import examine, of_method
+from assay.evasion.methods import Cascade, Certifier, Method, Perturber, name_of
+from assay.evasion.threat import MISCLASSIFY, TARGETED
+from assay.evasion.trial import Trial
+from assay.evidence.bound import AT_LEAST, AT_MOST, CLEAN, CONFIDENCE, ROBUST, Bound, quantity_at
+from assay.evidence.record import Artefact, Doubt, Evidence, content_hash, not_run
+from assay.games import Forgetful, Memory, Progress
+from assay.targets.access import Access
+from assay.targets.base import Target
+from assay.threats import ThreatModel
+
+
+@dataclass(frozen=True, eq=False)
+class EvasionGame:
+    """Inputs changed at test time, within a budget, until the prediction is wrong.
+
+    The referee re-checks budget and success on a fresh evaluation of the target; what an attack says of itself does
+    not count. A certified point is not attacked, a broken point is not certified.
+
+    Attributes:
+        x: examples in the target's declared box, ``[n, …]`` (array or tensor).
+        y: labels, int ``[n]``: the true ones, or, for a targeted goal, the ones to reach.
+        threat: the adversary.
+        curve: further radii at which the bracket is wanted.
+        chunk: points in one batch; each chunk is kept as soon as it is earned.
+        confidence: one-sided, of what is implied beyond these points.
+        draws: looks at a randomized target per judgment; a point is broken if most go wrong.
+    """
+
+    x: Tensor | NDArray[np.generic]
+    y: Tensor | NDArray[np.generic]
+    threat: ThreatModel
+    curve: tuple[float, ...] = ()
+    chunk: int = 500
+    confidence: float = CONFIDENCE
+    draws: int = 11
+    name: str = "evasion"
+
+    def __post_init__(self) -> None:
+        if self.threat.goal not in (MISCLASSIFY, TARGETED):
+            raise ConfigError("THR106", f"the evasion game knows no goal {self.threat.goal!r}")
+
+    def play(self, attack: Perturber | Cascade, target: Target, *, seed: int, memory: Memory | None = None) -> Evidence:
+        """The demonstrated side: robust accuracy *at most*."""
+        return self.bracket([attack], [], target, seed=seed, memory=memory)[0]
+
+    def prove(self, proof: Certifier, target: Target, *, seed: int, memory: Memory | None = None) -> Evidence:
+        """The proved side: robust accuracy *at least*."""
+        return self.bracket([], [proof], target, seed=seed, memory=memory)[0]
+
+    def bracket(
+        self,
+        attacks: Sequence[Perturber | Cascade],
+        proofs: Sequence[Certifier],
+        target: Target,
+        *,
+        seed: int,
+        memory: Memory | None = None,
+    ) -> tuple[Evidence, ...]:
+        """Both sides on the same points: one evidence a method, attacks first."""
+        events = self.rounds(attacks, proofs, target, seed=seed, memory=memory)
+        return tuple(event for event in events if isinstance(event, Evidence))
+
+    def rounds(
+        self,
+        attacks: Sequence[Perturber | Cascade],
+        proofs: Sequence[Certifier],
+        target: Target,
+        *,
+        seed: int,
+        memory: Memory | None = None,
+    ) -> Iterator[Progress | Evidence]:
+        """The same as :meth:`bracket`, yielding progress on the way and the evidence at the end."""
+        methods: tuple[Method, ...] = (*attacks, *proofs)
+        data = arrays(_array(self.x), _array(self.y))
+        trial = self._trial(methods, data, target, seed, memory or Forgetful())
+        try:
+            validate(data, bounds=(target.bounds.lower, target.bounds.upper), classes=None)
+            x, _ = trial.points(slice(0, 16))
+            target.check(x)
+            if target.randomized or not _steady(target, x):
+                trial.draws = self.draws
+            yield from trial.play(self.chunk)
+        except AssayError as error:
+            trial.errors = dict.fromkeys(range(len(methods)), error)
+        doubts = examine(trial) if len(trial.errors) < len(methods) else ()
+        for owner in range(len(methods)):
+            yield self._evidence(trial, owner, doubts)
+
+    def _trial(self, methods: tuple[Method, ...], data: Dataset, target: Target, seed: int, memory: Memory) -> Trial:
+        radii = tuple(sorted({*self.curve, self.threat.budget.radius}))  # type: ignore[attr-defined]  # a Ball
+        identity = content_hash(
+            self.name, version("assay"), target.name, target.fingerprint(), data.fingerprint,
+            repr(self.threat.describe()), radii, [repr(m) for m in methods], seed, self.chunk, self.draws,
+        )
+        return Trial(
+            x=data.x, y=data.y, threat=self.threat, radii=radii, methods=methods, target=target, seed=seed, draws=1,
+            identity=identity, memory=memory,
+        )
+
+    def _evidence(self, trial: Trial, owner: int, doubts: Sequence[Doubt]) -> Evidence:
+        method, target = trial.methods[owner], trial.target
+        identity = content_hash(trial.identity, owner)
+        threat, seed = self.threat.describe(), trial.seed
+        if owner in trial.errors:
+            return not_run(game=self.name, trial=identity, target=target.name, threat=threat,
+                           attack=name_of(method), seed=seed, error=trial.errors[owner])
+        proved = isinstance(method, Certifier)
+        return Evidence(
+            kind="proved" if proved else "played",
+            game=self.name,
+            trial=identity,
+            target=target.name,
+            threat=threat,
+            attack=name_of(method),
+            seed=seed,
+            bounds=self._bounds(trial, owner),
+            cost=trial.spent[owner].total(),
+            doubts=() if proved else (*doubts, *of_method(trial, owner)),
+            artefacts=_artefacts(trial, owner),
+            provenance={"data": arrays(_array(self.x), _array(self.y)).fingerprint, **target.fingerprint()},
+        )
+
+    def _bounds(self, trial: Trial, owner: int) -> tuple[Bound, ...]:
+        method, board, n = trial.methods[owner], trial.board, len(self.y)
+        by = name_of(method)
+        right = int(board.correct.sum())
+        bounds = [
+            Bound.of_count(CLEAN, side, right, n, method="evaluation", confidence=self.confidence)
+            for side in (AT_MOST, AT_LEAST)
+        ]
+        for radius in sorted(trial.radii, key=lambda r: (r != trial.budget.radius, r)):
+            name = ROBUST if radius == trial.budget.radius else quantity_at(ROBUST, str(trial.budget.at(radius)))
+            if isinstance(method, Certifier):
+                count, side = board.proved(radius, owner), AT_LEAST
+            else:
+                count, side = board.robust(radius, owner), AT_MOST
+            bound = Bound.of_count(name, side, count, n, method=by, confidence=self.confidence)
+            if isinstance(method, Certifier) and method.failure:
+                # Each certificate fails with at most this chance, so that much of the certified mass may be wrong.
+                bound = replace(bound, value=max(0.0, bound.value - method.failure))
+            bounds.append(bound)
+        return tuple(bounds)
+
+
+def _array(values: Tensor | NDArray[np.generic]) -> NDArray[np.generic]:
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+
+
+def _steady(target: Target, x: Tensor) -> bool:
+    """Whether two looks at the same inputs agree."""
+    look = target.scores if target.offers >= Access.SCORES else target.labels
+    with torch.random.fork_rng(devices=[]):
+        return torch.equal(look(x), look(x))
+
+
+def _artefacts(trial: Trial, owner: int) -> dict[str, Artefact]:
+    """Outcomes and costs of every point, and of broken ones the inputs that broke them."""
+    board, passes = trial.board, trial.spent[owner].per_point
+    outcomes = {
+        "correct": board.correct.astype(np.uint8),
+        "forwards": passes[0],
+        "backwards": passes[1],
+        "queries": passes[2],
+    }
+    if isinstance(trial.methods[owner], Certifier):
+        mine = board.certified_by <= owner
+        return {"points": Artefact({**outcomes, "certified_at": np.where(mine, board.certified_at, -np.inf)})}
+    mine = (board.broken_by <= owner) & (board.broken_by >= 0)
+    artefacts = {"points": Artefact({**outcomes, "broken_at": np.where(mine, board.broken_at, np.inf)})}
+    index = np.flatnonzero(mine & board.correct)
+    if len(index):
+        z = np.stack([board.adversarial[i] for i in index.tolist()])
+        artefacts["adversarial"] = Artefact({"index": index, "x": z, "radius": board.broken_at[index]})
+    return artefacts

@@ -1,0 +1,78 @@
+"""What this wing's methods are: attacks perturb, proofs certify, a cascade is attacks from cheap to dear."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from typing import ClassVar, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from assay.evasion.threat import Ball
+from assay.numerics.seeds import Stream
+from assay.targets.access import Access
+from assay.threats import View
+
+
+@runtime_checkable
+class Perturber(Protocol):
+    """An attack: a frozen dataclass with one verb.
+
+    Attributes:
+        needs: the least access it can work with.
+        norms: the norms it plays (``inf``, 2, 1, 0).
+    """
+
+    needs: ClassVar[Access]
+    norms: ClassVar[frozenset[float]]
+
+    def perturb(self, view: View, x: Tensor, y: Tensor, budget: Ball, rng: Stream) -> Tensor:
+        """Adversarial inputs for the points ``x [points, …]`` with labels ``y [points]``.
+
+        ``view`` and ``rng`` are about these very points. ``y`` is the label to leave, or, where
+        ``view.threat.goal`` is ``"targeted"``, the label to reach. Of a point that was not broken the original is
+        returned, bit for bit.
+        """
+
+
+@runtime_checkable
+class Cascade(Protocol):
+    """An attack made of attacks; the game plays each stage on what the earlier ones left standing."""
+
+    def stages(self, budget: Ball, access: Access) -> tuple[Perturber, ...]:
+        """The members that can play under this budget and access, from cheap to dear."""
+
+
+@runtime_checkable
+class Certifier(Protocol):
+    """A proof: a frozen dataclass with one verb.
+
+    Attributes:
+        needs: the access a *prover* has to have; it is granted by the game, whatever the adversary sees.
+        norms: the norms it certifies.
+        failure: the chance that one point's certificate is wrong (0 for a deterministic bound).
+    """
+
+    needs: ClassVar[Access]
+    norms: ClassVar[frozenset[float]]
+
+    @property
+    def failure(self) -> float: ...
+
+    def certify(self, view: View, x: Tensor, y: Tensor, budget: Ball, rng: Stream) -> Tensor:
+        """The radius up to which each point provably keeps its label, in ``budget``'s norm, ``[points]``.
+
+        ``-inf`` where nothing is proved (also where the method abstains). Methods that decide one radius only
+        return that radius where they succeed.
+        """
+
+
+Method = Perturber | Cascade | Certifier
+
+
+def name_of(method: object) -> str:
+    """A method as evidence names it: its class and the parameters that differ from their defaults."""
+    text = f"{type(method).__name__}()"
+    if is_dataclass(method):
+        changed = [f"{f.name}={value!r}" for f in fields(method) if (value := getattr(method, f.name)) != f.default]
+        text = f"{type(method).__name__}({', '.join(changed)})"
+    return text

@@ -1,0 +1,231 @@
+"""One trial while it is played: turns in order, each chunk judged by the referee and kept as soon as it is earned."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from assay.errors import ConfigError
+from assay.evasion.board import Board, Spent, to_index, to_numpy
+from assay.evasion.methods import Cascade, Certifier, Method, Perturber, name_of
+from assay.evasion.threat import TARGETED, Ball
+from assay.games import Arrays, Memory, Progress
+from assay.numerics.seeds import Stream
+from assay.targets.access import Access
+from assay.targets.base import Target
+from assay.threats import ThreatModel, View
+
+Earn = Callable[[], Arrays]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One stage of one method: who is charged for it, and what it is."""
+
+    owner: int
+    method: Perturber | Certifier
+    label: str
+    after_gradients: bool = False
+    """Whether a white-box attack has had its turn before."""
+
+    @property
+    def proves(self) -> bool:
+        """Whether this turn certifies; otherwise it attacks."""
+        return isinstance(self.method, Certifier)
+
+    @property
+    def surprises(self) -> bool:
+        """Whether a success of this turn says that the gradients misled (doubt DBT104)."""
+        return self.after_gradients and not self.proves and self.method.needs < Access.GRADIENTS
+
+
+def schedule(methods: Sequence[Method], budget: Ball, access: Access) -> list[Turn]:
+    """The cheapest stage of the first attack, then the proofs, then what is left of the attacks."""
+    attacks: list[Turn] = []
+    proofs: list[Turn] = []
+    for owner, method in enumerate(methods):
+        if isinstance(method, Certifier):
+            proofs.append(Turn(owner, method, name_of(method)))
+            continue
+        stages = method.stages(budget, access) if isinstance(method, Cascade) else (method,)
+        for stage in stages:
+            white = any(turn.method.needs >= Access.GRADIENTS for turn in attacks)
+            label = name_of(method) if stage is method else f"{name_of(method)}: {name_of(stage)}"
+            attacks.append(Turn(owner, stage, label, after_gradients=white))
+    return [*attacks[:1], *proofs, *attacks[1:]]
+
+
+@dataclass(eq=False)
+class Trial:
+    """The state of one trial; what is settled grows chunk by chunk.
+
+    Attributes:
+        x, y: all points.
+        draws: looks per judgment.
+        identity: what the memory knows the trial by.
+        errors: of each method that could not go on, why.
+        escaped: of each method, how many of its inputs left the budget.
+        surprised: of each method, how many points it broke with less access than methods that failed before it.
+    """
+
+    x: Tensor | NDArray[np.generic]
+    y: Tensor | NDArray[np.generic]
+    threat: ThreatModel
+    radii: tuple[float, ...]
+    methods: tuple[Method, ...]
+    target: Target
+    seed: int
+    draws: int
+    identity: str
+    memory: Memory
+    board: Board = field(init=False)
+    spent: list[Spent] = field(init=False)
+    errors: dict[int, BaseException] = field(default_factory=dict)
+    escaped: list[int] = field(init=False)
+    surprised: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        n = len(self.y)
+        self.board = Board.blank(n)
+        self.spent = [Spent.blank(n) for _ in self.methods]
+        self.escaped = [0] * len(self.methods)
+        self.surprised = [0] * len(self.methods)
+
+    @property
+    def budget(self) -> Ball:
+        """The adversary's budget."""
+        budget: Ball = self.threat.budget  # type: ignore[assignment]  # this wing's budgets are balls
+        return budget
+
+    def play(self, chunk: int) -> Iterator[Progress]:
+        """Plays every chunk; what a method or the target raises ends that method, not the trial."""
+        turns = schedule(self.methods, self.budget, self.threat.access)
+        for start in range(0, len(self.y), chunk):
+            rows = slice(start, min(start + chunk, len(self.y)))
+            yield from self._chunk(rows, turns)
+
+    def points(self, rows: slice) -> tuple[Tensor, Tensor]:
+        """These examples and labels as tensors where the target lives."""
+        x = torch.as_tensor(self.x[rows]).to(device=self.target.device, dtype=self.target.dtype)
+        return x, torch.as_tensor(self.y[rows]).to(device=self.target.device, dtype=torch.int64)
+
+    def won(self, z: Tensor, y: Tensor) -> Tensor:
+        """The referee's word: whether the prediction is what the adversary wants, in most of the looks."""
+        votes = torch.zeros(len(z), dtype=torch.int64, device=z.device)
+        for _ in range(self.draws):
+            hit = self.target.labels(z) == y
+            votes += hit if self.threat.goal == TARGETED else ~hit
+        return votes * 2 > self.draws
+
+    def _chunk(self, rows: slice, turns: Sequence[Turn]) -> Iterator[Progress]:
+        x, y = self.points(rows)
+        clean = self._kept(f"{rows.start}-{rows.stop}/clean", lambda: {"correct": to_numpy(~self.won(x, y))})
+        self.board.correct[rows] = clean["correct"]
+        views: dict[int, View] = {}
+        for number, turn in enumerate(turns):
+            if turn.owner in self.errors:
+                continue
+            yield Progress(turn.label, rows.start, len(self.y), self._note(rows))
+            try:
+                part = self._kept(
+                    f"{rows.start}-{rows.stop}/{number}", lambda turn=turn: self._earn(turn, rows, x, y, views)
+                )
+                self._apply(turn, rows, part)
+            except Exception as error:
+                self.errors[turn.owner] = error
+        yield Progress("", rows.stop, len(self.y), self._note(rows))
+
+    def _note(self, rows: slice) -> str:
+        return f"{len(self.board.standing(slice(0, rows.stop), self.budget.radius))} of {rows.stop} points open"
+
+    def _kept(self, part: str, earn: Earn) -> Arrays:
+        kept = self.memory.recall(self.identity, part)
+        if kept is None:
+            kept = earn()
+            self.memory.keep(self.identity, part, kept)
+        return kept
+
+    def _view(self, turn: Turn, x: Tensor) -> View:
+        budget, bounds = self.budget, self.target.bounds
+        if budget.norm not in turn.method.norms:
+            raise ConfigError("THR105", f"{name_of(turn.method)} does not play under {budget}")
+        if turn.proves:
+            return replace(self.threat, access=turn.method.needs, queries=None).grant(self.target, len(x))
+        channel = None if budget.lattice is None else lambda z, at: budget.land(z, x[at], bounds)
+        return self.threat.grant(self.target, len(x), channel=channel)
+
+    def _earn(self, turn: Turn, rows: slice, x: Tensor, y: Tensor, views: dict[int, View]) -> Arrays:
+        """One stage on one chunk, at every radius: what it found, and what it spent."""
+        began = time.perf_counter()
+        if turn.owner not in views:
+            views[turn.owner] = self._view(turn, x)
+        view = views[turn.owner]
+        before = torch.stack([view.meter.forwards, view.meter.backwards, view.meter.queries])
+        found: list[_Found] = []
+        settled = np.zeros(len(x), dtype=bool)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            for radius in self.radii[::-1] if turn.proves else self.radii:
+                points = self.board.standing(rows, radius)
+                points = points[~settled[points - rows.start]]
+                if len(points):
+                    found.append(self._at_radius(turn, view, points, rows.start, x, y, radius))
+                    settled[found[-1].points - rows.start] = True
+        after = torch.stack([view.meter.forwards, view.meter.backwards, view.meter.queries])
+        return {
+            "point": np.concatenate([f.points for f in found] or [np.zeros(0, dtype=np.int64)]),
+            "radius": np.concatenate([f.radii for f in found] or [np.zeros(0)]),
+            **({"z": np.concatenate([f.z for f in found if f.z is not None])} if found and not turn.proves else {}),
+            "escaped": np.array([sum(f.escaped for f in found)]),
+            "spent": to_numpy(after - before),
+            "seconds": np.array([time.perf_counter() - began]),
+        }
+
+    def _at_radius(
+        self, turn: Turn, view: View, points: NDArray[np.int64], start: int, x: Tensor, y: Tensor, radius: float
+    ) -> _Found:
+        rng = Stream.seeded(self.seed, to_index(points, x.device)).fold(turn.label)
+        local = to_index(points - start, x.device)
+        view, x, y, budget = view.select(local), x[local], y[local], self.budget.at(radius)
+        if isinstance(turn.method, Certifier):
+            radii = to_numpy(turn.method.certify(view, x, y, budget, rng)).astype(np.float64)
+            held = radii >= radius
+            return _Found(points[held], radii[held])
+        z = budget.land(turn.method.perturb(view, x, y, budget, rng).detach(), x, view.bounds)
+        if z.shape != x.shape:
+            raise ConfigError("ATK101", f"{turn.label} returned shape {tuple(z.shape)} for {tuple(x.shape)}")
+        moved = (z != x).flatten(1).any(1)
+        judged = moved & budget.contains(z, x, view.bounds)
+        won = torch.zeros_like(moved)
+        if bool(judged.any()):
+            won[judged] = self.won(z[judged], y[judged])
+        rows = to_numpy(won)
+        return _Found(points[rows], np.full(int(rows.sum()), radius), to_numpy(z[won]), int((moved & ~judged).sum()))
+
+    def _apply(self, turn: Turn, rows: slice, part: Arrays) -> None:
+        points, radii = part["point"].astype(np.int64), part["radius"].astype(np.float64)
+        self.spent[turn.owner].add(rows, part["spent"].astype(np.int64), float(part["seconds"][0]))
+        self.escaped[turn.owner] += int(part["escaped"][0])
+        if turn.proves:
+            self.board.certify(points, radii, turn.owner)
+            return
+        if "z" in part:
+            self.board.fell(points, radii, turn.owner, part["z"])
+        if turn.surprises:
+            self.surprised[turn.owner] += len(points)
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """What one stage settled at one radius: global points, their radii, and the inputs that broke them."""
+
+    points: NDArray[np.int64]
+    radii: NDArray[np.float64]
+    z: NDArray[np.generic] | None = None
+    escaped: int = 0
