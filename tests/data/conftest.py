@@ -14,7 +14,7 @@ import pytest
 from assay.errors import DataError, findings
 
 
-@pytest.fixture()
+@pytest.fixture
 def refuses() -> Callable[..., AbstractContextManager[None]]:
     """``with refuses(code, *parts)``: a DataError of that code whose text holds every part, and its standing text."""
 
@@ -40,7 +40,7 @@ def assets() -> Path:
     return folder
 
 
-@pytest.fixture()
+@pytest.fixture
 def write_idx() -> Callable[[Path, np.ndarray], None]:
     def write(path: Path, array: np.ndarray) -> None:
         code = {"u1": 8, "i1": 9, "i2": 11, "i4": 12, "f4": 13, "f8": 14}[array.dtype.str[1:]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -18,9 +19,10 @@ from assay.errors import DataError, nearest
 _INPUTS: Final = ("x", "images", "image", "data", "inputs", "features")
 _LABELS: Final = ("y", "labels", "label", "targets", "target")
 _NAMES: Final = ("names", "classes", "class_names", "label_names")
-# What a damaged file makes numpy, zipfile and zlib raise; MemoryError is a header that promises absurd sizes.
-_BROKEN: Final = (OSError, EOFError, ValueError, KeyError, NotImplementedError, RuntimeError, MemoryError,
-                  zipfile.BadZipFile, zlib.error)
+# What a damaged file makes numpy, zipfile and zlib raise; MemoryError is a header that promises absurd sizes, and
+# SyntaxError and TokenError are one that is not the literal it should be.
+_BROKEN: Final = (OSError, EOFError, ValueError, KeyError, NotImplementedError, RuntimeError, MemoryError, SyntaxError,
+                  tokenize.TokenError, zipfile.BadZipFile, zlib.error)
 
 
 def load_npz(source: Source) -> Raw:
