@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +18,8 @@ Channel = Callable[[Tensor, Tensor], Tensor]
 """What happens to inputs on their way to the target: ``(x [rows, …], points [rows]) -> x``."""
 
 
-class Budget(Protocol):
-    """A wing's own type for how much the adversary may change; its ``str`` is what evidence prints."""
-
-    def __str__(self) -> str: ...
+Budget = object
+"""A wing's own type for how much the adversary may change; its ``str`` is what evidence prints."""
 
 
 @dataclass(frozen=True, kw_only=True)

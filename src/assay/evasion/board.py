@@ -71,7 +71,8 @@ class Board:
     def standing(self, rows: slice, radius: float) -> NDArray[np.int64]:
         """The points among ``rows`` that are right, not broken and not proved at this radius."""
         part = self.correct[rows] & (self.broken_at[rows] > radius) & (self.certified_at[rows] < radius)
-        return np.flatnonzero(part) + rows.start
+        points: NDArray[np.int64] = np.flatnonzero(part) + rows.start
+        return points
 
     def fell(self, points: NDArray[np.int64], radii: NDArray[np.float64], method: int, z: NDArray[np.generic]) -> None:
         """Records broken points and the inputs that broke them; the smallest radius counts."""

@@ -120,7 +120,7 @@ def _sanity(trial: Trial, x: Tensor, y: Tensor) -> Iterator[Doubt]:
 
 def _diameter(ball: Ball, x: Tensor, width: float) -> float:
     size = x[0].numel()
-    return {0: float(size), 1: size * width, 2: size**0.5 * width}.get(ball.norm, width)
+    return float({0.0: size, 1.0: size * width, 2.0: size**0.5 * width}.get(ball.norm, width))
 
 
 def _survivors(trial: Trial, x: Tensor, y: Tensor, ball: Ball, steps: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -133,9 +134,7 @@ class Trial:
                 continue
             yield Progress(turn.label, rows.start, len(self.y), self._note(rows))
             try:
-                part = self._kept(
-                    f"{rows.start}-{rows.stop}/{number}", lambda turn=turn: self._earn(turn, rows, x, y, views)
-                )
+                part = self._kept(f"{rows.start}-{rows.stop}/{number}", partial(self._earn, turn, rows, x, y, views))
                 self._apply(turn, rows, part)
             except Exception as error:
                 self.errors[turn.owner] = error
