@@ -9,7 +9,7 @@ prints; the raising site adds what happened and where. The family:
     ├── TargetError     the model under test is not what was declared         exit 2
     ├── Denied          the threat model does not grant what was asked
     ├── Unreachable     the target cannot be spoken to                        exit 4
-    ├── LedgerError     evidence cannot be written or read                    exit 5
+    ├── LedgerError     evidence cannot be written or read                    exit 2
     └── TrustError      evidence does not hold: hash, replay, contradiction   exit 5
 """
 
@@ -109,8 +109,6 @@ class Unreachable(AssayError):
 
 class LedgerError(AssayError):
     """Evidence cannot be written or read."""
-
-    exit_code = 5
 
 
 class TrustError(AssayError):

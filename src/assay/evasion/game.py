@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from assay.data import Dataset, arrays, validate
-from assay.errors import AssayError, ConfigError
+from assay.errors import AssayError, ConfigError, LedgerError
 from assay.evasion.doubts import examine, of_method
 from assay.evasion.methods import Cascade, Certifier, Method, Perturber, name_of
 from assay.evasion.threat import MISCLASSIFY, TARGETED
@@ -96,6 +96,8 @@ class EvasionGame:
             if target.randomized or not _steady(target, x):
                 trial.draws = self.draws
             yield from trial.play(self.chunk)
+        except LedgerError:
+            raise
         except AssayError as error:
             trial.errors = dict.fromkeys(range(len(methods)), error)
         doubts = examine(trial) if len(trial.errors) < len(methods) else ()

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from assay.errors import ConfigError
+from assay.errors import ConfigError, LedgerError
 from assay.evasion.board import Board, Spent, to_index, to_numpy
 from assay.evasion.methods import Cascade, Certifier, Method, Perturber, name_of
 from assay.evasion.threat import TARGETED, Ball
@@ -136,6 +136,8 @@ class Trial:
             try:
                 part = self._kept(f"{rows.start}-{rows.stop}/{number}", partial(self._earn, turn, rows, x, y, views))
                 self._apply(turn, rows, part)
+            except LedgerError:
+                raise  # what is earned from here on could not be kept: stop while everything so far is safe
             except Exception as error:
                 self.errors[turn.owner] = error
         yield Progress("", rows.stop, len(self.y), self._note(rows))

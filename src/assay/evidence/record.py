@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,6 +145,20 @@ class Evidence:
             "provenance": dict(self.provenance),
             "error": self.error,
         }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], artefacts: Mapping[str, Artefact] | None = None) -> Evidence:
+        """What :meth:`to_json` wrote, with the artefacts' arrays where they are at hand."""
+        threat = {**data["threat"], "knows": tuple(data["threat"]["knows"])}
+        same = ("kind", "game", "trial", "target", "attack", "seed", "provenance", "error")
+        return cls(
+            threat=Threat(**threat),
+            bounds=tuple(Bound(**b) for b in data["bounds"]),
+            cost=Cost(**data["cost"]),
+            doubts=tuple(Doubt(**d) for d in data["doubts"]),
+            artefacts=dict(artefacts or {}),
+            **{key: data[key] for key in same},
+        )
 
     def __str__(self) -> str:
         if self.kind == "not run":

@@ -200,7 +200,7 @@ class _Checkpoints:
     def of(cls, steps: int, norm: float) -> _Checkpoints:
         if norm == 1:
             width = max(int(0.04 * steps), 1)
-            return cls({i: width for i in range(width - 1, steps, width)})
+            return cls(dict.fromkeys(range(width - 1, steps, width), width))
         width, least, less = max(int(0.22 * steps), 1), max(int(0.06 * steps), 1), max(int(0.03 * steps), 1)
         windows, at = {}, -1
         while at + width < steps:
