@@ -44,7 +44,8 @@ class ThreatModel:
         """The adversary's view of ``target`` for a trial on this many points. Raises ``Denied`` (THR101)."""
         if target.offers < self.access:
             raise Denied("THR101", f"{self.access} access asked, but {target.name} offers only {target.offers}")
-        return View(target, self, Meter.fresh(points, target.device), torch.arange(points, device=target.device), channel)
+        meter = Meter.fresh(points, target.device)
+        return View(target, self, meter, torch.arange(points, device=target.device), channel)
 
     def describe(self) -> Threat:
         """The threat model as evidence keeps it."""

@@ -15,7 +15,9 @@ Verdict = Literal["broken", "standing", "proven", "undecided"]
 Operator = Literal[">=", "<="]
 Scope = Literal["distribution", "points"]
 
-_GRAMMAR = re.compile(r"^\s*(?P<quantity>[^<>=]+?)\s*(?P<op>>=|<=)\s*(?P<level>\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*(?P<percent>%?)\s*$")
+_GRAMMAR = re.compile(
+    r"^\s*(?P<quantity>[^<>=]+?)\s*(?P<op>>=|<=)\s*(?P<level>\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*(?P<percent>%?)\s*$"
+)
 
 VOIDING = frozenset({"DBT101", "DBT102", "DBT103", "DBT104", "DBT105", "DBT106", "DBT107", "DBT108", "DBT110"})
 """Doubts under which a demonstrated side that broke nothing is no evidence that the claim stands."""
@@ -98,7 +100,8 @@ class Claim:
         small = [(e, b) for e, b in attacked if self._fails(b.estimate)]
         if small:
             e, b = small[0]
-            return self._say("undecided", f"DBT109 the test set is too small for the claim: {e.attack} shows {self._sentence(b)}")
+            small_set = f"DBT109 the test set is too small for the claim: {e.attack} shows {self._sentence(b)}"
+            return self._say("undecided", small_set)
         sound = [(e, b) for e, b in attacked if not any(d.code in VOIDING for d in e.doubts)]
         if not sound:
             doubt = next(d for e, _ in attacked for d in e.doubts if d.code in VOIDING)
@@ -106,7 +109,7 @@ class Claim:
         if missing:
             return self._say("undecided", f"{missing[0].attack} could not run")
         e, b = sound[0]
-        return self._say("standing", f"nothing broke it: {e.attack} shows {self._sentence(b)}; nothing proves it either")
+        return self._say("standing", f"not broken: {e.attack} shows {self._sentence(b)}; not proven either")
 
     @property
     def _proving_side(self) -> str:

@@ -40,11 +40,13 @@ def _crossing(proof: Evidence, attack: Evidence) -> str:
     if proof.target != attack.target or proof.threat.goal != attack.threat.goal:
         return ""
     if proof.threat.budget.split()[0] == attack.threat.budget.split()[0] and _has_points(proof) and _has_points(attack):
-        certified = proof.artefacts["points"].arrays["certified_at"]
-        broken = attack.artefacts["points"].arrays["broken_at"]
+        certified = proof.artefacts["points"].arrays["certified_at"].astype(np.float64)
+        broken = attack.artefacts["points"].arrays["broken_at"].astype(np.float64)
         correct = attack.artefacts["points"].arrays["correct"].astype(bool)
         crossed = np.flatnonzero(correct & (broken <= certified))
-        return f"broke {len(crossed)} points that are proved safe, the first is point {crossed[0]}" if len(crossed) else ""
+        if not len(crossed):
+            return ""
+        return f"broke {len(crossed)} points that are proved safe, the first is point {crossed[0]}"
     for low in (b for b in proof.bounds if b.side == AT_LEAST):
         for high in (b for b in attack.bounds if b.side == AT_MOST and b.quantity == low.quantity):
             if proof.threat.budget == attack.threat.budget and high.n == low.n and low.estimate > high.estimate:

@@ -56,7 +56,8 @@ class Stream:
         """Independent streams for a step number, a purpose, or a per-row int64 tensor of numbers."""
         if isinstance(tag, str):
             tag = zlib.crc32(tag.encode()) + (1 << 40)
-        return Stream(_mix(self.keys + (tag * _GOLDEN if isinstance(tag, Tensor) else _signed((tag * _GOLDEN) % 2**64))))
+        offset = tag * _GOLDEN if isinstance(tag, Tensor) else _signed((tag * _GOLDEN) % 2**64)
+        return Stream(_mix(self.keys + offset))
 
     def select(self, rows: Tensor) -> Stream:
         """The streams of these rows: an index or a mask."""

@@ -152,7 +152,7 @@ class TorchTarget:
             if not looks_like_probabilities(probabilities):
                 raise TargetError("TGT104", f"{self.name} is declared to give probabilities, but its rows are none")
             if share := saturated(probabilities):
-                raise TargetError("TGT105", f"{share:.0%} of the probabilities {self.name} gives are saturated at 0 or 1")
+                raise TargetError("TGT105", f"{share:.0%} of the rows of probabilities of {self.name} are saturated")
 
     def fingerprint(self) -> dict[str, str]:
         """A hash of every parameter and buffer, and how the module was wrapped."""
@@ -193,7 +193,8 @@ _MODE_DEPENDENT = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutN
 def check_scores(scores: Tensor, rows: int, name: str) -> None:
     """That scores are ``[rows, classes ≥ 2]`` and finite. Raises ``TargetError`` (TGT102, TGT103)."""
     if scores.dim() != 2 or scores.shape[0] != rows or scores.shape[1] < 2:
-        raise TargetError("TGT102", f"{name} returned shape {tuple(scores.shape)} for {rows} rows; expected [{rows}, classes ≥ 2]")
+        got = tuple(scores.shape)
+        raise TargetError("TGT102", f"{name} returned shape {got} for {rows} rows; expected [{rows}, classes ≥ 2]")
     bad = int((~torch.isfinite(scores)).any(1).sum())
     if bad:
         raise TargetError("TGT103", f"{name} returned NaN or infinite scores on {bad} of {rows} rows")
@@ -210,8 +211,9 @@ def normalizer(normalize: Normalization | None, device: torch.device, dtype: tor
         normalize = NORMALIZATIONS[normalize]
     mean, std = (torch.as_tensor(part, dtype=dtype, device=device).reshape(-1) for part in normalize)
     if len(mean) != len(std) or bool((std <= 0).any()):
-        raise TargetError("TGT106", f"normalization needs as many positive std as mean; got {len(mean)} and {std.tolist()}")
-    return Normalize(mean.reshape(1, -1, 1, 1), std.reshape(1, -1, 1, 1)) if len(mean) > 1 else Normalize(mean[0], std[0])
+        raise TargetError("TGT106", f"{len(mean)} means need as many positive std; got {std.tolist()}")
+    shape = (1, -1, 1, 1) if len(mean) > 1 else ()
+    return Normalize(mean.reshape(shape), std.reshape(shape))
 
 
 def torch_target(

@@ -31,7 +31,8 @@ class PGD:
     Example:
         >>> from assay import demo, evasion
         >>> net, x, y = demo.target(), *demo.digits("test[:50]")
-        >>> found = evasion.EvasionGame(x, y, threat=evasion.Linf(0.2).threat()).play(evasion.PGD(steps=20), net, seed=0)
+        >>> game = evasion.EvasionGame(x, y, threat=evasion.Linf(0.2).threat())
+        >>> found = game.play(evasion.PGD(steps=20), net, seed=0)
         >>> found["robust accuracy"].estimate < 0.3
         True
 

@@ -1,0 +1,1 @@
+"""Robustness as an assertion in somebody else's test suite."""
