@@ -225,6 +225,10 @@ def test_damaged_idx_files_are_refused(tmp_path: Path, write_idx, refuses) -> No
 
 def test_kinds_and_files_that_are_missing_are_refused(tmp_path: Path, refuses, monkeypatch) -> None:
     np.savez(tmp_path / "cifar.npz", x=IMAGES, y=LABELS)
+    with refuses("DAT101", "names no path"):
+        load("", base=tmp_path)
+    with refuses("DAT103", "there is no 'cifar.npzcifar.npz"):
+        load("cifar.npz" * 100, base=tmp_path)
     with refuses("DAT102", "'mnits'", "npz, npy, idx", "did you mean 'mnist'?"):
         load("mnits:folder", base=tmp_path)
     with refuses("DAT103", "no 'cifra.npz'", "did you mean 'cifar.npz'?", str(tmp_path / "cifra.npz")):
@@ -242,7 +246,7 @@ def test_kinds_and_files_that_are_missing_are_refused(tmp_path: Path, refuses, m
     assert len(load("cifar.npz")) == 6
 
 
-@pytest.mark.parametrize("name", ["a#b.npz", "a[1:2].npz", "a#test[:3]", "a%23.npz", "npz:x.npz"])
+@pytest.mark.parametrize("name", ["a#b.npz", "a[1:2].npz", "a#test[:3]", "a%23.npz", "npz:x.npz", "~nobody.npz"])
 def test_a_path_that_exists_is_taken_as_it_stands(tmp_path: Path, name: str) -> None:
     with (tmp_path / name).open("wb") as file:
         np.savez(file, x=IMAGES, y=LABELS)

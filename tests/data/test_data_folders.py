@@ -138,7 +138,7 @@ def test_images_that_cannot_be_read_are_refused(tmp_path: Path, refuses) -> None
         load("images:.", base=tmp_path)
     _save(tmp_path, "0.png", Image.fromarray(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)))
     whole = path.read_bytes()
-    for content in (whole[:2000], b"no image", b""):
+    for content in (whole[:2000], b"no image", b"", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 3 3\n"):
         path.write_bytes(content)
         with refuses("DAT117", "Pillow cannot read the image", str(path)):
             load("images:.", base=tmp_path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from assay.data.spec import Spec, parse
@@ -16,6 +16,8 @@ SPECS = st.builds(
 
 
 @given(SPECS)
+@example(Spec(None, "ab:c[1:2]#d"))
+@example(Spec("npz", "100%23%.npz", "a=b&c", "x]", start=0))
 def test_parsing_undoes_printing(spec: Spec) -> None:
     assert parse(str(spec)) == spec
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from assay.data.dataset import Dataset, build
 from assay.data.loaders import KINDS
 from assay.data.loaders.idx import idx_files
-from assay.data.loaders.source import Source, existing
+from assay.data.loaders.source import Source, existing, resolve
 from assay.data.shape import Layout, Scale, check_options
 from assay.data.spec import Spec, parse
 from assay.errors import DataError, nearest
 
-_SUFFIXES = ((".npz", "npz"), (".npy", "npy"), (".csv", "csv"), (".tsv", "csv"), (".parquet", "parquet"))
+_SUFFIXES: Final = ((".npz", "npz"), (".npy", "npy"), (".csv", "csv"), (".tsv", "csv"), (".parquet", "parquet"))
 
 
 def load(spec: str, *, base: Path | None = None, scale: Scale = "unit", layout: Layout = "auto",
@@ -53,10 +54,10 @@ def load(spec: str, *, base: Path | None = None, scale: Scale = "unit", layout: 
 
 def _read(text: str, base: Path) -> Spec:
     """The spec, except that a path that exists as it stands, '#' and '[' and all, is that path."""
-    if os.path.exists(base / Path(text).expanduser()):
+    if text and os.path.exists(resolve(base, text)):
         return Spec(None, text)
     kind, colon, rest = text.partition(":")
-    if colon and rest and kind in KINDS and os.path.exists(base / Path(rest).expanduser()):
+    if colon and rest and kind in KINDS and os.path.exists(resolve(base, rest)):
         return Spec(kind, rest)
     spec = parse(text)
     if spec.kind is not None and spec.kind not in KINDS:
@@ -69,7 +70,7 @@ def _infer(spec: Spec, base: Path) -> str:
     for suffix, kind in _SUFFIXES:
         if spec.path.lower().endswith(suffix):
             return kind
-    path = existing(base / Path(spec.path).expanduser())
+    path = existing(resolve(base, spec.path))
     if path.is_dir():
         return "idx" if idx_files(path) else "images"
     raise DataError("DAT102", f"nothing says what kind of data {path.name!r} is; the kinds are {', '.join(KINDS)}",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from assay.data.labels import encode
 from assay.data.loaders.images import stack
-from assay.data.loaders.source import Raw, Source, missing_split
+from assay.data.loaders.source import Raw, Source, missing_split, resolve
 from assay.data.loaders.tables import choose
 from assay.errors import DataError, missing_extra
 
@@ -57,7 +56,7 @@ def load_huggingface(source: Source) -> Raw:
 def _open(datasets: ModuleType, source: Source, where: str) -> Any:
     """A dataset, or a mapping of splits to datasets."""
     name, _, revision = source.spec.path.partition("@")
-    local: Path = source.base / Path(name).expanduser()
+    local = resolve(source.base, name)
     try:
         if any((local / mark).is_file() for mark in _SAVED):
             return datasets.load_from_disk(str(local))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+# Pillow goes by content, and would start Ghostscript on PostScript that calls itself a PNG.
+_FORMATS: Final = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 _DEEP: Final = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 
 
@@ -52,12 +54,12 @@ def load_images(source: Source) -> Raw:
     return Raw(x, labels[rows], str(folder), classes, rows.start, layout="nhwc")
 
 
-def open_image(file: Path | IO[bytes]) -> Image:
-    """The image in a file, decoded. Raises ``DataError`` DAT117 when Pillow cannot read it."""
+def open_image(file: Path) -> Image:
+    """The image in a file, decoded; the first of several frames. Raises ``DataError`` DAT117 when it is damaged."""
     from PIL import Image
 
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=_FORMATS) as image:
             image.load()
             return image
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ class Source:
 
     def locate(self, path: str) -> Path:
         """The existing file or folder of this name. Raises ``DataError`` DAT103 with the nearest sibling."""
-        return existing(self.base / Path(path).expanduser())
+        return existing(resolve(self.base, path))
 
     def only(self, *options: str) -> None:
         """Refuse the parts of the fragment that this kind does not read. Raises ``DataError`` DAT101."""
@@ -95,9 +96,14 @@ class Source:
         return Raw(x[rows], labels[rows], where, order, rows.start)
 
 
+def resolve(base: Path, path: str) -> Path:
+    """The path from ``base``; ``~`` is the home folder, unless it only begins a name."""
+    return base / os.path.expanduser(path)
+
+
 def existing(path: Path) -> Path:
     """The path itself. Raises ``DataError`` DAT103, naming the nearest sibling, when it does not exist."""
-    if path.exists():
+    if os.path.exists(path):
         return path
     if not path.parent.is_dir():
         raise DataError("DAT103", f"there is no folder {str(path.parent)!r}", where=str(path))

@@ -57,9 +57,10 @@ def load_parquet(source: Source) -> Raw:
     path = _file(source)
     try:
         table = pq.read_table(path)
+        table.validate(full=True)
+        header = [str(name) for name in table.column_names]
     except (OSError, ValueError, pa.ArrowException) as error:
         raise DataError("DAT106", f"pyarrow cannot read the file: {error}", where=str(path)) from error
-    header = [str(name) for name in table.column_names]
     _distinct(header, str(path))
     label, columns = choose(header, source.spec.label, source.inputs, str(path))
     y, classes = encode(_labels(table.column(label), label, path), source.classes, where=f"{path}, column {label!r}")
