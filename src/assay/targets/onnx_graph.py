@@ -13,7 +13,7 @@ import torch
 from torch import fx
 
 from assay.errors import AssayError, TargetError
-from assay.targets.onnx_file import OnnxFile, Source, check_whole, extra, read, with_free_batch
+from assay.targets.onnx_file import OnnxFile, Source, array_of, extra, read, with_free_batch
 from assay.targets.onnx_operators import CONVERTERS
 from assay.targets.onnx_trace import PROBES, Array, Builder, Known, Step, Traced, Value
 
@@ -46,15 +46,14 @@ def import_graph(source: Source, *, input_shape: tuple[int, ...] | None = None,
     file = read(source, output)
     nodes = file.live_nodes()
     _refuse_unknown(file, nodes)
-    check_whole(file)
     builder = Builder(file.row_shape(input_shape), file.fixed or 1)
-    values = _initializers(file)
-    values[file.input_name] = builder.input
+    values: dict[str, Value] = {file.input_name: builder.input}
+    values |= {tensor.name: Known.constant(array_of(file, tensor)) for tensor in file.model.graph.initializer}
     uses = Counter(name for node in nodes for name in node.input)
     uses[file.output_name] += 1
     products = frozenset(node.output[0] for node in nodes if node.op_type == "MatMul" and uses[node.output[0]] == 1)
     for node in nodes:
-        inputs = [values[name] if name else None for name in node.input]
+        inputs = [_named(file, node, values, name) if name else None for name in node.input]
         if node.op_type == "Constant" or not any(isinstance(value, Traced) for value in inputs):
             made: Sequence[Value] = _folded(file, node, inputs)
         else:
@@ -64,14 +63,23 @@ def import_graph(source: Source, *, input_shape: tuple[int, ...] | None = None,
                 raise TargetError("TGT202", f"output {name!r} of {node.op_type} is not supported",
                                   where=_where(file, node))
         values |= dict(zip(node.output, made))
-    return builder.finish(_scores(file, values[file.output_name]))
+    graph = builder.finish(_scores(file, values.get(file.output_name)))
+    _refuse_mixed_rows(file, graph, builder.input.sizes[1:])
+    return graph
 
 
 def _where(file: OnnxFile, node: Any) -> str:
     return f"{file.label}: node {(node.name or node.output[0])!r}"
 
 
-def _scores(file: OnnxFile, value: Value) -> Traced:
+def _named(file: OnnxFile, node: Any, values: Mapping[str, Value], name: str) -> Value:
+    if name not in values:
+        raise TargetError("TGT200", f"{node.op_type} reads {name!r}, which nothing before it gives",
+                          where=_where(file, node))
+    return values[name]
+
+
+def _scores(file: OnnxFile, value: Value | None) -> Traced:
     """The chosen output, once it is known to have one row an example."""
     if isinstance(value, Traced) and tuple(shape[0] if shape else 0 for shape in value.shapes) == PROBES:
         return value
@@ -80,9 +88,22 @@ def _scores(file: OnnxFile, value: Value) -> Traced:
     raise TargetError("TGT207", f"output {file.output_name!r} {said}", where=file.label)
 
 
-def _initializers(file: OnnxFile) -> dict[str, Value]:
-    to_array = extra("onnx.numpy_helper").to_array
-    return {tensor.name: Known.constant(to_array(tensor)) for tensor in file.model.graph.initializer}
+def _refuse_mixed_rows(file: OnnxFile, graph: fx.GraphModule, row_shape: tuple[int, ...]) -> None:
+    """Raises TGT207 when two rows of noise score differently together and alone.
+
+    Alone, a row passes exactly what the file spells out; together, it rests on reading the file for any batch size.
+    """
+    rows = torch.randn(2, *row_shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        together = graph(rows)
+        try:
+            alone = torch.cat([graph(rows[:1]), graph(rows[1:])])
+        except (RuntimeError, ValueError) as error:
+            raise TargetError("TGT207", f"the graph runs on two rows but not on one: {error}",
+                              where=file.label) from error
+    scale = float(alone.abs().nan_to_num(posinf=0.0).max())
+    if not torch.allclose(together, alone, rtol=1e-3, atol=1e-4 * scale, equal_nan=True):
+        raise TargetError("TGT207", "two rows score differently together and alone", where=file.label)
 
 
 def _operator(node: Any) -> str:
@@ -138,7 +159,7 @@ def _converted(step: Step) -> tuple[Value, ...]:
 def _folded(file: OnnxFile, node: Any, inputs: Sequence[Value | None]) -> list[Known]:
     """The outputs of a node that does not read the examples, by ONNX's reference implementation."""
     if node.op_type == "Constant" and node.attribute[0].name == "value":
-        return [Known.constant(extra("onnx.numpy_helper").to_array(node.attribute[0].t))]
+        return [Known.constant(array_of(file, node.attribute[0].t))]
     feeds = {name: value.at for name, value in zip(node.input, inputs) if isinstance(value, Known)}
     first = _evaluated(file, node, {name: at[0] for name, at in feeds.items()})
     if all(a is b or np.array_equal(a, b) for a, b in feeds.values()):

@@ -52,6 +52,10 @@ def _generic(step: Step, value: Traced, targets: list[list[int]]) -> tuple[int, 
         others = [size for axis, size in enumerate(targets[0]) if axis != baked and size != -1]
         row = math.prod(value.sizes) // PROBES[0] // max(math.prod(others), 1)
         return tuple(-1 if axis == baked else row if size == -1 else size for axis, size in enumerate(targets[0]))
+    first, fixed = targets[0], step.builder.fixed
+    if first == targets[1] and math.prod(first) * PROBES[0] == math.prod(value.sizes) * fixed and len(first) > 1:
+        guess = _swallowed(first, fixed)
+        return tuple(-1 if axis == guess else size for axis, size in enumerate(first))
     filled = [_filled(step, target, math.prod(shape)) for target, shape in zip(targets, value.shapes)]
     moving = [axis for axis, (a, b) in enumerate(zip(*filled)) if a != b]
     if len(moving) > 1:
@@ -71,6 +75,15 @@ def _baked(value: Traced, targets: list[list[int]], fixed: int) -> int | None:
             return None
         reached *= a
     return None
+
+
+def _swallowed(target: list[int], fixed: int) -> int:
+    """Where the batch most likely went in a target of plain numbers that has the size of the exported batch.
+
+    A dimension of just that size, or else the last one before the features: attention joins the batch with the
+    heads. The guess is safe because the finished graph is held to computing rows together as it does alone.
+    """
+    return target.index(fixed) if fixed in target else len(target) - 2
 
 
 def _filled(step: Step, target: list[int], total: int) -> list[int]:
