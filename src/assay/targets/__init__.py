@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from assay.targets.base import Target as Target
     from assay.targets.base import WhiteBox as WhiteBox
     from assay.targets.pytorch import TorchTarget as TorchTarget
-    from assay.targets.pytorch import torch_target as torch
+    from assay.targets.pytorch import torch_target as torch  # noqa: F401
 
 _LAZY = {
     "Bounds": ("assay.targets.base", "Bounds"),
