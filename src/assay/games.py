@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from assay.data import Dataset
+from assay.evidence.record import Evidence
+from assay.targets.base import Target
 
 Arrays = Mapping[str, NDArray[np.generic]]
 
@@ -41,13 +46,63 @@ class Forgetful:
         """Lets the part go."""
 
 
-class Game(Protocol):
-    """A threat model and a winning condition.
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """A threat model as a plan writes it; each wing reads its own budget."""
 
-    A game has ``play(attack, target, *, seed)`` and ``prove(proof, target, *, seed)``, each returning
-    :class:`~assay.evidence.record.Evidence` about the same points, and a name that evidence carries. What attacks
-    and proofs are is the wing's own business; that the game, not the attack, decides who won is not.
+    budget: str
+    access: str = "gradients"
+    goal: str = "misclassify"
+    knows: tuple[str, ...] = ()
+    queries: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a trial is played, as a plan writes it.
+
+    Attributes:
+        curve: further radii at which the bracket is wanted.
+        chunk: points in one batch.
+        confidence: one-sided, of what is implied beyond the points.
+    """
+
+    curve: tuple[float, ...] = ()
+    chunk: int = 500
+    confidence: float = 0.95
+
+
+class Replay(NamedTuple):
+    """What re-judging stored artefacts found: how many of them still hold, of how many."""
+
+    held: int
+    total: int
+    why: str = ""
+
+
+class Game(Protocol):
+    """A threat model and a winning condition; what the main path asks of every wing's games.
+
+    Beside these, a game has ``play(attack, target, *, seed)`` and ``prove(proof, target, *, seed)``, each returning
+    :class:`~assay.evidence.record.Evidence` about the same points. What attacks and proofs are is the wing's own
+    business; that the game, not the attack, decides who won is not.
     """
 
     @property
     def name(self) -> str: ...
+
+    @classmethod
+    def planned(cls, data: Dataset, words: Words, settings: Settings) -> Self:
+        """The game that a plan describes. Raises ``ConfigError`` where its words cannot be read."""
+
+    @staticmethod
+    def budget_named(text: str) -> str:
+        """The budget of these words, as evidence prints it."""
+
+    def rounds(
+        self, attacks: Sequence[Any], proofs: Sequence[Any], target: Target, *, seed: int, memory: Memory | None = None
+    ) -> Iterator[Progress | Evidence]:
+        """Plays and proves, yielding progress on the way and one evidence a method."""
+
+    def replay(self, evidence: Evidence, target: Target) -> Replay:
+        """Re-judges the artefacts of ``evidence`` on a fresh evaluation of ``target``."""

@@ -15,11 +15,11 @@ from assay.data import Dataset, arrays, validate
 from assay.errors import AssayError, ConfigError, LedgerError
 from assay.evasion.doubts import examine, of_method
 from assay.evasion.methods import Cascade, Certifier, Method, Perturber, name_of
-from assay.evasion.threat import MISCLASSIFY, TARGETED
+from assay.evasion.threat import MISCLASSIFY, TARGETED, parse_budget
 from assay.evasion.trial import Trial
 from assay.evidence.bound import AT_LEAST, AT_MOST, CLEAN, CONFIDENCE, ROBUST, Bound, quantity_at
 from assay.evidence.record import Artefact, Doubt, Evidence, content_hash, not_run
-from assay.games import Forgetful, Memory, Progress
+from assay.games import Forgetful, Memory, Progress, Replay, Settings, Words
 from assay.targets.access import Access
 from assay.targets.base import Target
 from assay.threats import ThreatModel
@@ -54,6 +54,39 @@ class EvasionGame:
     def __post_init__(self) -> None:
         if self.threat.goal not in (MISCLASSIFY, TARGETED):
             raise ConfigError("THR106", f"the evasion game knows no goal {self.threat.goal!r}")
+
+    @classmethod
+    def planned(cls, data: Dataset, words: Words, settings: Settings) -> EvasionGame:
+        """The game that a plan describes. Raises ``ConfigError`` (THR104) for a budget that cannot be read."""
+        threat = parse_budget(words.budget).threat(
+            access=words.access, knows=words.knows, goal=words.goal, queries=words.queries
+        )
+        return cls(data.x, data.y, threat=threat, curve=settings.curve, chunk=settings.chunk,
+                   confidence=settings.confidence)
+
+    @staticmethod
+    def budget_named(text: str) -> str:
+        """The budget of these words, as evidence prints it. Raises ``ConfigError`` (THR104)."""
+        return str(parse_budget(text))
+
+    def replay(self, evidence: Evidence, target: Target) -> Replay:
+        """Re-judges stored adversarial examples: in the budget, and still wrong on a fresh evaluation."""
+        if "adversarial" not in evidence.artefacts:
+            return Replay(0, 0, "nothing was broken" if evidence.kind == "played" else "nothing to re-judge")
+        stored = evidence.artefacts["adversarial"].arrays
+        data = arrays(_array(self.x), _array(self.y))
+        if data.fingerprint != evidence.provenance.get("data"):
+            return Replay(0, len(stored["index"]), "the data are not those of the evidence")
+        draws = self.draws if target.randomized else 1
+        trial = replace(self._trial((), data, target, evidence.seed, Forgetful()), draws=draws)
+        held = 0
+        for start in range(0, len(stored["index"]), self.chunk):
+            index = stored["index"][start : start + self.chunk].astype(np.int64)
+            z = torch.as_tensor(stored["x"][start : start + self.chunk]).to(target.device, target.dtype)
+            x = torch.as_tensor(data.x[index]).to(target.device, target.dtype)
+            y = torch.as_tensor(data.y[index]).to(target.device)
+            held += int((trial.won(z, y) & trial.budget.contains(z, x, target.bounds)).sum())
+        return Replay(held, len(stored["index"]))
 
     def play(self, attack: Perturber | Cascade, target: Target, *, seed: int, memory: Memory | None = None) -> Evidence:
         """The demonstrated side: robust accuracy *at most*."""

@@ -98,6 +98,7 @@ class Evidence:
         attack: the method, attack or proof, with its parameters.
         provenance: versions, data and model fingerprints, whether a pickle was loaded: what replay checks.
         error: of a trial that could not run, the coded reason.
+        error_exit: the exit code that this reason stands for; 0 where it ran.
     """
 
     kind: Kind
@@ -113,6 +114,7 @@ class Evidence:
     artefacts: Mapping[str, Artefact] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
     error: str = ""
+    error_exit: int = 0
 
     @property
     def id(self) -> str:
@@ -144,13 +146,14 @@ class Evidence:
             "artefacts": {name: a.sha256 for name, a in self.artefacts.items()},
             "provenance": dict(self.provenance),
             "error": self.error,
+            "error_exit": self.error_exit,
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], artefacts: Mapping[str, Artefact] | None = None) -> Evidence:
         """What :meth:`to_json` wrote, with the artefacts' arrays where they are at hand."""
         threat = {**data["threat"], "knows": tuple(data["threat"]["knows"])}
-        same = ("kind", "game", "trial", "target", "attack", "seed", "provenance", "error")
+        same = ("kind", "game", "trial", "target", "attack", "seed", "provenance", "error", "error_exit")
         return cls(
             threat=Threat(**threat),
             bounds=tuple(Bound(**b) for b in data["bounds"]),
@@ -172,9 +175,16 @@ def not_run(
     *, game: str, trial: str, target: str, threat: Threat, attack: str, seed: int, error: BaseException
 ) -> Evidence:
     """Evidence that a trial could not run: never counted as success or failure of an attack."""
-    said = error.render() if isinstance(error, AssayError) else f"{type(error).__name__}: {error}"
     return Evidence(
-        kind="not run", game=game, trial=trial, target=target, threat=threat, attack=attack, seed=seed, error=said
+        kind="not run",
+        game=game,
+        trial=trial,
+        target=target,
+        threat=threat,
+        attack=attack,
+        seed=seed,
+        error=error.render() if isinstance(error, AssayError) else f"RUN101  {type(error).__name__}: {error}",
+        error_exit=error.exit_code if isinstance(error, AssayError) else 3,
     )
 
 

@@ -97,3 +97,11 @@ class WhiteBox(Target, Protocol):
 
     def module(self) -> nn.Module:
         """The network from declared inputs to logits, for those to whom the weights are granted."""
+
+
+@runtime_checkable
+class Protector(Protocol):
+    """A defense that goes around a finished model: a defended target is a target."""
+
+    def protect(self, target: Target) -> Target:
+        """The target with the defense in place."""

@@ -1,0 +1,111 @@
+"""From the plan's words to things: the target, the data, the methods."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from assay import catalog, data
+from assay.audits.plan import DataPlan, TargetPlan
+from assay.errors import AssayError, ConfigError
+from assay.targets.base import Protector, Target
+
+
+def load_data(plan: DataPlan, folder: Path) -> data.Dataset:
+    """The examples, with relative paths starting at ``folder``. Raises ``DataError``."""
+    size = (plan.size[0], plan.size[1]) if plan.size and len(plan.size) == 2 else None
+    return data.load(plan.load, base=folder, layout=plan.layout, scale=plan.scale, size=size, classes=plan.classes)
+
+
+def load_target(plan: TargetPlan, folder: Path) -> Target:
+    """The target as the plan describes it, defenses around it.
+
+    Raises:
+        ConfigError: CFG140–CFG142 where code or weights cannot be loaded.
+        TargetError: where the model is not what was declared.
+    """
+    target = _KINDS[plan.kind](plan, folder)
+    for number, spec in enumerate(plan.defenses, 1):
+        defense = catalog.make(spec, kind="defense", wing="evasion", where=f"[target] defenses {number}")
+        if not isinstance(defense, Protector):
+            raise ConfigError("CFG143", f"{type(defense).__name__} does not wrap a model", where="[target] defenses")
+        target = defense.protect(target)
+    return target
+
+
+def _torch(plan: TargetPlan, folder: Path) -> Target:
+    from torch import nn
+
+    from assay.targets.pytorch import torch_target
+    from assay.targets.weights import load_weights
+
+    model = _call(plan, folder)
+    if not isinstance(model, nn.Module):
+        raise ConfigError("CFG140", f"{plan.load} returned {type(model).__name__}, not a torch module", where="[target] load")
+    if plan.weights:
+        load_weights(model, folder / plan.weights, allow_pickle=plan.allow_pickle)
+        model.eval()
+    if plan.device:
+        model = model.to(plan.device)
+    return torch_target(
+        model,
+        bounds=(plan.bounds[0], plan.bounds[1]),
+        normalize=_normalization(plan),
+        outputs="probabilities" if plan.outputs == "probabilities" else "logits",
+        name=plan.name or plan.load.rpartition(":")[2],
+        batch=plan.batch,
+        provenance=(("pickle", "allowed"),) if plan.allow_pickle else (),
+    )
+
+
+def _normalization(plan: TargetPlan) -> Any:
+    if isinstance(plan.normalize, list):
+        if len(plan.normalize) != 2:
+            raise ConfigError("CFG104", "normalize must be a name or [[means], [stds]]", where="[target] normalize")
+        return plan.normalize[0], plan.normalize[1]
+    return plan.normalize
+
+
+_KINDS: dict[str, Callable[[TargetPlan, Path], Target]] = {"torch": _torch}
+
+
+def _call(plan: TargetPlan, folder: Path) -> object:
+    """What the callable named by ``load`` returns."""
+    place, colon, attribute = plan.load.rpartition(":")
+    if not colon or not place:
+        raise ConfigError("CFG140", f"cannot read load = {plan.load!r}", where="[target] load")
+    try:
+        with _importable(folder):
+            module = _from_file(folder / place) if place.endswith(".py") else importlib.import_module(place)
+            return getattr(module, attribute)(**plan.arguments)
+    except AssayError:
+        raise
+    except Exception as error:  # the user's code runs here: whatever it raises is a reason, not a crash
+        raise ConfigError("CFG140", f"{plan.load}: {type(error).__name__}: {error}", where="[target] load") from error
+
+
+def _from_file(path: Path) -> Any:
+    if not path.exists():
+        raise ConfigError("CFG140", f"there is no file {path.name!r}", where=str(path.parent))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """The plan's folder and the current one can be imported from, for the length of the block."""
+    added = [str(folder), str(Path.cwd())]
+    sys.path[:0] = added
+    try:
+        yield
+    finally:
+        for path in added:
+            sys.path.remove(path)

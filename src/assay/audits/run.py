@@ -1,0 +1,133 @@
+"""The main path: plan → target and data → games → evidence → claims → outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assay import catalog
+from assay.audits import suites
+from assay.audits.loading import load_data, load_target
+from assay.audits.plan import Plan, TrialPlan
+from assay.data import Dataset
+from assay.errors import ConfigError, Unreachable
+from assay.evidence.claim import Claim, Judgment
+from assay.evidence.contradiction import CODE as CONTRADICTION
+from assay.evidence.contradiction import with_contradictions
+from assay.evidence.ledger import Ledger
+from assay.evidence.record import Evidence
+from assay.games import Game, Progress, Settings, Words
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an audit ends with."""
+
+    evidence: tuple[Evidence, ...]
+    judgments: tuple[Judgment, ...]
+    samples: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+    """The points behind the worst cases: ``"x"`` and ``"y"``, as the target saw them."""
+
+    @property
+    def exit_code(self) -> int:
+        """0 no claim broken · 1 a claim broken · 3 not enough evidence · 4 target unreachable · 5 a contradiction."""
+        verdicts = {judgment.verdict for judgment in self.judgments}
+        if any(doubt.code == CONTRADICTION for e in self.evidence for doubt in e.doubts):
+            return 5
+        if "broken" in verdicts:
+            return 1
+        if any(e.error_exit == Unreachable.exit_code for e in self.evidence):
+            return 4
+        idle = not self.evidence or any(e.kind == "not run" for e in self.evidence)
+        return 3 if "undecided" in verdicts or idle else 0
+
+    def require(self, *ids: str) -> None:
+        """Raises ``AssertionError`` unless each of these claims is standing or proven; ``ConfigError`` for unknown ids."""
+        known = {judgment.id: judgment for judgment in self.judgments}
+        for id in ids:
+            if id not in known:
+                raise ConfigError("CFG121", f"there is no claim {id!r}; there are {sorted(known)}")
+        failed = [known[id] for id in ids if known[id].verdict not in ("standing", "proven")]
+        if failed:
+            raise AssertionError("\n".join(f"{j.id} {j.verdict}: {j.claim} — {j.because}" for j in failed))
+
+
+def perform(
+    plan: Plan, *, folder: Path, ledger: Ledger | None = None, suite: str = ""
+) -> Iterator[Progress | Evidence | Outcome]:
+    """Plays every trial of the plan and judges its claims.
+
+    Yields progress and evidence as they come, and the outcome last. What is earned is in the ledger before it is
+    yielded; a second run with the same ledger resumes.
+
+    Raises:
+        AssayError: where target, data or plan cannot be used at all.
+    """
+    effort = suites.find(suite or suites.needed(plan) or "standard")
+    if not plan.trial:
+        raise ConfigError("CFG150", "the plan has no [[trial]]")
+    dataset = _cut(load_data(plan.data, folder), effort if suite else None)
+    trials = [_ready(trial, number, plan, effort) for number, trial in enumerate(plan.trial, 1)]
+    games = [game_of(trial, dataset) for trial in trials]
+    methods = [_methods(trial) for trial in trials]
+    target = load_target(plan.target, folder)
+    found: list[Evidence] = []
+    for trial, game, (attacks, proofs) in zip(trials, games, methods):
+        for event in game.rounds(attacks, proofs, target, seed=trial.seed, memory=ledger):
+            if isinstance(event, Evidence):
+                found.append(event)
+                if ledger is not None:
+                    ledger.record(event)
+            yield event
+    found = with_contradictions(found)
+    judgments = judge(plan, found)
+    if ledger is not None:
+        ledger.judge(judgments)
+    yield Outcome(tuple(found), tuple(judgments), {"x": dataset.x, "y": dataset.y})
+
+
+def judge(plan: Plan, found: Sequence[Evidence]) -> list[Judgment]:
+    """The verdict on every claim of the plan."""
+    claims = []
+    for number, c in enumerate(plan.claim, 1):
+        budget = game_class(plan.trial[0]).budget_named(c.budget) if c.budget and plan.trial else ""
+        claims.append(Claim.parse(c.that, id=c.id or f"claim-{number}", about=c.about, budget=budget))
+    return [claim.judge(found) for claim in claims]
+
+
+def _cut(dataset: Dataset, effort: suites.Suite | None) -> Dataset:
+    if effort is None or effort.points is None or len(dataset.y) <= effort.points:
+        return dataset
+    return Dataset(dataset.x[: effort.points], dataset.y[: effort.points], dataset.name, dataset.classes)
+
+
+def _ready(trial: TrialPlan, number: int, plan: Plan, effort: suites.Suite) -> TrialPlan:
+    provable = plan.target.kind in ("torch", "onnx") and not plan.target.defenses
+    return suites.filled(trial.model_copy(update={"id": trial.id or f"trial-{number}"}), effort, proofs=provable)
+
+
+def game_class(trial: TrialPlan) -> type[Game]:
+    """The game that the trial names."""
+    card = catalog.find(f"{trial.game}.game", kind="game", where=f"[[trial]] {trial.id}, game")
+    game: type[Game] = catalog.load(card)
+    return game
+
+
+def game_of(trial: TrialPlan, dataset: Dataset) -> Game:
+    """The trial's game on these examples."""
+    t = trial.threat
+    words = Words(budget=t.budget, access=t.access, goal=t.goal, knows=tuple(t.knows), queries=t.queries)
+    settings = Settings(curve=tuple(trial.curve), chunk=trial.chunk, confidence=trial.confidence)
+    return game_class(trial).planned(dataset, words, settings)
+
+
+def _methods(trial: TrialPlan) -> tuple[list[Any], list[Any]]:
+    where = f"[[trial]] {trial.id}"
+    attacks = [catalog.make(spec, kind="attack", wing=trial.game, where=f"{where}, attacks") for spec in trial.attacks]
+    proofs = [catalog.make(spec, kind="proof", wing=trial.game, where=f"{where}, proofs") for spec in trial.proofs]
+    return attacks, proofs

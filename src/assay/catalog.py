@@ -1,0 +1,153 @@
+"""Every game, attack, proof and defense by name: an explicit table of strings, the wings' one door."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, Literal, get_type_hints
+
+from assay.errors import ConfigError, nearest
+
+Kind = Literal["game", "attack", "proof", "defense"]
+Stage = Literal["data", "training", "model", "serving"]
+
+ENTRY_POINTS = "assay.methods"
+"""The entry-point group by which third parties add rows: each loads to a :class:`Card`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """One row: where a method lives, and what a reader wants to know before importing it.
+
+    Attributes:
+        name: wing and method, such as ``"evasion.apgd"``.
+        entry: ``"module:attribute"``.
+        needs: the access it asks for; empty for games and defenses.
+        norms: the balls it plays or certifies.
+        stage: where in a model's life it strikes or helps.
+        atlas, nist, owasp: MITRE ATLAS techniques, NIST AI 100-2 (2025) ids, OWASP ML Security Top Ten ids.
+        summary: one sentence.
+    """
+
+    name: str
+    kind: Kind
+    entry: str
+    summary: str
+    needs: str = ""
+    norms: tuple[str, ...] = ()
+    stage: Stage = "model"
+    atlas: tuple[str, ...] = ()
+    nist: tuple[str, ...] = ()
+    owasp: tuple[str, ...] = ()
+
+    @property
+    def wing(self) -> str:
+        """The family."""
+        return self.name.partition(".")[0]
+
+    @property
+    def method(self) -> str:
+        """The name within the family."""
+        return self.name.partition(".")[2]
+
+
+_ALL, _BALLS = ("linf", "l2", "l1", "l0"), ("linf", "l2", "l1")
+
+
+def _white(name: str, entry: str, summary: str, norms: tuple[str, ...] = _ALL) -> Card:
+    return Card(name=f"evasion.{name}", kind="attack", entry=f"assay.evasion.attacks.{entry}", summary=summary,
+                needs="gradients", norms=norms, atlas=("AML.T0015", "AML.T0043.000"), nist=("NISTAML.022",),
+                owasp=("ML01:2023",))
+
+
+CARDS: tuple[Card, ...] = (
+    Card(name="evasion.game", kind="game", entry="assay.evasion.game:EvasionGame",
+         summary="Inputs changed at test time, within a budget, until the prediction is wrong."),
+    _white("fgsm", "pgd:FGSM", "One step of steepest ascent to the edge of the budget."),
+    _white("bim", "pgd:BIM", "Steepest ascent in small steps from the point itself."),
+    _white("pgd", "pgd:PGD", "Projected steepest ascent from random starts."),
+    _white("mi-fgsm", "pgd:MIFGSM", "Steepest ascent along an accumulated gradient."),
+    _white("apgd", "apgd:APGD", "Projected ascent whose step size looks after itself.", _BALLS),
+    _white("apgd-t", "apgd:TargetedAPGD", "APGD toward each of the likeliest wrong classes.", _BALLS),
+)
+"""The rows of the house itself."""
+
+
+@cache
+def cards() -> dict[str, Card]:
+    """Every row by name, the house's and third parties'. A broken entry is an error, never a silent skip."""
+    table = {card.name: card for card in CARDS}
+    for point in entry_points(group=ENTRY_POINTS):
+        try:
+            card = point.load()
+        except Exception as error:
+            raise ConfigError("CFG130", f"the plugin {point.name!r} failed to load: {error}", where=point.value) from error
+        if not isinstance(card, Card):
+            raise ConfigError("CFG130", f"the plugin {point.name!r} is no Card but {type(card).__name__}", where=point.value)
+        table[card.name] = card
+    return table
+
+
+def find(name: str, *, kind: Kind | None = None, wing: str = "", where: str = "") -> Card:
+    """The row of this name: ``"evasion.apgd"``, or ``"apgd"`` within a wing. Raises CFG131 naming the nearest."""
+    table = [card for card in cards().values() if kind is None or card.kind == kind]
+    for card in table:
+        if name == card.name or (name == card.method and wing in ("", card.wing)):
+            return card
+    known = [card.method if wing else card.name for card in table]
+    raise ConfigError("CFG131", f"there is no {kind or 'method'} called {name!r}{nearest(name, known)}", where=where)
+
+
+def load(card: Card) -> Any:
+    """The class behind a row. Raises CFG132 where it cannot be imported."""
+    module, _, attribute = card.entry.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError("CFG132", f"{card.name} cannot be loaded: {error}", where=card.entry) from error
+
+
+def make(spec: str | Mapping[str, Any], *, kind: Kind, wing: str, where: str = "") -> Any:
+    """A method from its name, or from a table of its name and parameters, each checked by name and type.
+
+    Raises:
+        ConfigError: CFG131 unknown method, CFG133 unknown parameter, CFG134 a value of the wrong type or range.
+    """
+    parameters = {} if isinstance(spec, str) else {key: value for key, value in spec.items() if key != "name"}
+    name = spec if isinstance(spec, str) else str(spec.get("name", ""))
+    card = find(name, kind=kind, wing=wing, where=where)
+    cls = load(card)
+    known = {f.name: f for f in fields(cls) if f.init}
+    hints = get_type_hints(cls)
+    for key, value in parameters.items():
+        if key not in known:
+            raise ConfigError("CFG133", f"{card.name} has no parameter {key!r}{nearest(key, known)}", where=where)
+        parameters[key] = _checked(card, key, value, hints[key], where)
+    missing = [f.name for f in known.values()
+               if f.default is MISSING and f.default_factory is MISSING and f.name not in parameters]
+    if missing:
+        raise ConfigError("CFG134", f"{card.name} needs {', '.join(missing)}", where=where)
+    try:
+        return cls(**parameters)
+    except (TypeError, ValueError) as error:
+        raise ConfigError("CFG134", f"{card.name}: {error}", where=where) from error
+
+
+def _checked(card: Card, key: str, value: Any, hint: Any, where: str) -> Any:
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
+    except ValidationError as error:
+        said = error.errors()[0]["msg"]
+        raise ConfigError("CFG134", f"{card.name}: {key} = {value!r}: {said}", where=where) from error
+
+
+def listed(*, kind: str = "", wing: str = "", stage: str = "") -> Iterator[Card]:
+    """The rows that match, in table order."""
+    for card in cards().values():
+        if kind in ("", card.kind) and wing in ("", card.wing) and stage in ("", card.stage):
+            yield card
