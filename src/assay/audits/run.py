@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,10 @@ class Outcome:
         idle = not self.evidence or any(e.kind == "not run" for e in self.evidence)
         return 3 if "undecided" in verdicts or idle else 0
 
+    def with_samples(self, x: NDArray[np.generic], y: NDArray[np.generic]) -> Outcome:
+        """The same outcome, with the points behind its worst cases."""
+        return replace(self, samples={"x": x, "y": y})
+
     def require(self, *ids: str) -> None:
         """Raises ``AssertionError`` unless each of these claims is standing or proven; ``ConfigError`` for unknown ids."""
         known = {judgment.id: judgment for judgment in self.judgments}
@@ -84,11 +88,16 @@ def perform(
                 if ledger is not None:
                     ledger.record(event)
             yield event
-    found = with_contradictions(found)
-    judgments = judge(plan, found)
+    outcome = judged(plan, found).with_samples(dataset.x, dataset.y)
     if ledger is not None:
-        ledger.judge(judgments)
-    yield Outcome(tuple(found), tuple(judgments), {"x": dataset.x, "y": dataset.y})
+        ledger.judge(list(outcome.judgments))
+    yield outcome
+
+
+def judged(plan: Plan, found: Sequence[Evidence]) -> Outcome:
+    """The claims of the plan judged on this evidence, contradictions marked."""
+    marked = with_contradictions(found)
+    return Outcome(tuple(marked), tuple(judge(plan, marked)))
 
 
 def judge(plan: Plan, found: Sequence[Evidence]) -> list[Judgment]:

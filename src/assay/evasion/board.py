@@ -46,7 +46,7 @@ class Board:
         broken_by: which method, by its number; −1 where none did.
         certified_at: the largest radius up to which a proof holds; ``-inf`` where none does.
         certified_by: which proof, by its number; −1 where none did.
-        adversarial: of broken points, the adversarial input by index.
+        adversarial: of broken points by index, the adversarial input and what it is taken for.
     """
 
     correct: NDArray[np.bool_]
@@ -54,7 +54,7 @@ class Board:
     broken_by: NDArray[np.int64]
     certified_at: NDArray[np.float64]
     certified_by: NDArray[np.int64]
-    adversarial: dict[int, NDArray[np.generic]]
+    adversarial: dict[int, tuple[NDArray[np.generic], int]]
 
     @classmethod
     def blank(cls, n: int) -> Board:
@@ -74,11 +74,19 @@ class Board:
         points: NDArray[np.int64] = np.flatnonzero(part) + rows.start
         return points
 
-    def fell(self, points: NDArray[np.int64], radii: NDArray[np.float64], method: int, z: NDArray[np.generic]) -> None:
-        """Records broken points and the inputs that broke them; the smallest radius counts."""
-        for point, radius, row in zip(points.tolist(), radii.tolist(), z):
+    def fell(
+        self,
+        points: NDArray[np.int64],
+        radii: NDArray[np.float64],
+        method: int,
+        z: NDArray[np.generic],
+        predicted: NDArray[np.generic],
+    ) -> None:
+        """Records broken points, the inputs that broke them and their predictions; the smallest radius counts."""
+        for i, (point, radius) in enumerate(zip(points.tolist(), radii.tolist())):
             if radius < self.broken_at[point]:
-                self.broken_at[point], self.broken_by[point], self.adversarial[point] = radius, method, row
+                self.broken_at[point], self.broken_by[point] = radius, method
+                self.adversarial[point] = z[i], int(predicted[i])
 
     def certify(self, points: NDArray[np.int64], radii: NDArray[np.float64], proof: int) -> None:
         """Records proofs; the largest radius counts."""

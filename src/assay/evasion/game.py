@@ -85,7 +85,7 @@ class EvasionGame:
             z = torch.as_tensor(stored["x"][start : start + self.chunk]).to(target.device, target.dtype)
             x = torch.as_tensor(data.x[index]).to(target.device, target.dtype)
             y = torch.as_tensor(data.y[index]).to(target.device)
-            held += int((trial.won(z, y) & trial.budget.contains(z, x, target.bounds)).sum())
+            held += int((trial.judge(z, y)[0] & trial.budget.contains(z, x, target.bounds)).sum())
         return Replay(held, len(stored["index"]))
 
     def play(self, attack: Perturber | Cascade, target: Target, *, seed: int, memory: Memory | None = None) -> Evidence:
@@ -220,6 +220,13 @@ def _artefacts(trial: Trial, owner: int) -> dict[str, Artefact]:
     artefacts = {"points": Artefact({**outcomes, "broken_at": np.where(mine, board.broken_at, np.inf)})}
     index = np.flatnonzero(mine & board.correct)
     if len(index):
-        z = np.stack([board.adversarial[i] for i in index.tolist()])
-        artefacts["adversarial"] = Artefact({"index": index, "x": z, "radius": board.broken_at[index]})
+        fallen = [board.adversarial[i] for i in index.tolist()]
+        artefacts["adversarial"] = Artefact(
+            {
+                "index": index,
+                "x": np.stack([z for z, _ in fallen]),
+                "predicted": np.array([label for _, label in fallen]),
+                "radius": board.broken_at[index],
+            }
+        )
     return artefacts

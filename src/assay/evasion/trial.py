@@ -116,17 +116,19 @@ class Trial:
         x = torch.as_tensor(self.x[rows]).to(device=self.target.device, dtype=self.target.dtype)
         return x, torch.as_tensor(self.y[rows]).to(device=self.target.device, dtype=torch.int64)
 
-    def won(self, z: Tensor, y: Tensor) -> Tensor:
-        """The referee's word: whether the prediction is what the adversary wants, in most of the looks."""
+    def judge(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The referee's word: whether most looks give what the adversary wants, and the last look's prediction."""
         votes = torch.zeros(len(z), dtype=torch.int64, device=z.device)
+        predicted = votes
         for _ in range(self.draws):
-            hit = self.target.labels(z) == y
-            votes += hit if self.threat.goal == TARGETED else ~hit
-        return votes * 2 > self.draws
+            predicted = self.target.labels(z)
+            hit = predicted == y
+            votes = votes + (hit if self.threat.goal == TARGETED else ~hit)
+        return votes * 2 > self.draws, predicted
 
     def _chunk(self, rows: slice, turns: Sequence[Turn]) -> Iterator[Progress]:
         x, y = self.points(rows)
-        clean = self._kept(f"{rows.start}-{rows.stop}/clean", lambda: {"correct": to_numpy(~self.won(x, y))})
+        clean = self._kept(f"{rows.start}-{rows.stop}/clean", lambda: {"correct": to_numpy(~self.judge(x, y)[0])})
         self.board.correct[rows] = clean["correct"]
         views: dict[int, View] = {}
         for number, turn in enumerate(turns):
@@ -182,7 +184,8 @@ class Trial:
         return {
             "point": np.concatenate([f.points for f in found] or [np.zeros(0, dtype=np.int64)]),
             "radius": np.concatenate([f.radii for f in found] or [np.zeros(0)]),
-            **({"z": np.concatenate([f.z for f in found if f.z is not None])} if found and not turn.proves else {}),
+            **_stacked("z", [f.z for f in found if f.z is not None]),
+            **_stacked("predicted", [f.predicted for f in found if f.predicted is not None]),
             "escaped": np.array([sum(f.escaped for f in found)]),
             "spent": to_numpy(after - before),
             "seconds": np.array([time.perf_counter() - began]),
@@ -203,11 +206,12 @@ class Trial:
             raise ConfigError("ATK101", f"{turn.label} returned shape {tuple(z.shape)} for {tuple(x.shape)}")
         moved = (z != x).flatten(1).any(1)
         judged = moved & budget.contains(z, x, view.bounds)
-        won = torch.zeros_like(moved)
+        won, predicted = torch.zeros_like(moved), torch.zeros_like(y)
         if bool(judged.any()):
-            won[judged] = self.won(z[judged], y[judged])
-        rows = to_numpy(won)
-        return _Found(points[rows], np.full(int(rows.sum()), radius), to_numpy(z[won]), int((moved & ~judged).sum()))
+            won[judged], predicted[judged] = self.judge(z[judged], y[judged])
+        rows = to_numpy(won).astype(bool)
+        radii = np.full(int(rows.sum()), radius)
+        return _Found(points[rows], radii, to_numpy(z[won]), to_numpy(predicted[won]), int((moved & ~judged).sum()))
 
     def _apply(self, turn: Turn, rows: slice, part: Arrays) -> None:
         points, radii = part["point"].astype(np.int64), part["radius"].astype(np.float64)
@@ -217,9 +221,13 @@ class Trial:
             self.board.certify(points, radii, turn.owner)
             return
         if "z" in part:
-            self.board.fell(points, radii, turn.owner, part["z"])
+            self.board.fell(points, radii, turn.owner, part["z"], part["predicted"])
         if turn.surprises:
             self.surprised[turn.owner] += len(points)
+
+
+def _stacked(name: str, parts: Sequence[NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+    return {name: np.concatenate(parts)} if parts else {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,4 +237,5 @@ class _Found:
     points: NDArray[np.int64]
     radii: NDArray[np.float64]
     z: NDArray[np.generic] | None = None
+    predicted: NDArray[np.generic] | None = None
     escaped: int = 0

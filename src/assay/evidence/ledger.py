@@ -165,11 +165,8 @@ class Ledger:
         self._parts[trial, part] = sha256
 
     def plan(self, text: str, *, folder: str) -> None:
-        """Notes the plan that the following evidence answers to, unless the last one noted is the same."""
-        body = {"toml": text, "folder": folder}
-        last = list(self.entries(_PLAN))
-        if not last or last[-1].body != body:
-            self.append(_PLAN, body)
+        """Begins a run: notes the plan that the following evidence answers to."""
+        self.append(_PLAN, {"toml": text, "folder": folder})
 
     def last_plan(self) -> tuple[str, str]:
         """TOML and folder of the plan noted last. Raises ``LedgerError`` (LGR105) where there is none."""
@@ -179,26 +176,27 @@ class Ledger:
         return plans[-1].body["toml"], plans[-1].body["folder"]
 
     def record(self, evidence: Evidence) -> None:
-        """Writes evidence and its artefacts; the same evidence is written once."""
+        """Writes evidence and its artefacts."""
         for artefact in evidence.artefacts.values():
             self.store(artefact)
-        body = json.loads(json.dumps(evidence.to_json()))
-        if not any(entry.body == body for entry in self.entries(_EVIDENCE)):
-            self.append(_EVIDENCE, body)
+        self.append(_EVIDENCE, evidence.to_json())
 
     def judge(self, judgments: list[Judgment]) -> None:
         """Writes the verdicts on the claims."""
         self.append(_VERDICT, {"claims": [judgment.to_json() for judgment in judgments]})
 
     def evidence(self) -> list[Evidence]:
-        """All evidence, the latest of each trial, in order of first appearance."""
-        latest: dict[str, Entry] = {}
-        for entry in self.entries(_EVIDENCE):
-            latest[entry.body["trial"]] = entry
-        return [
-            Evidence.from_json(e.body, {name: self.artefact(sha) for name, sha in e.body["artefacts"].items()})
-            for e in latest.values()
-        ]
+        """The evidence of the last run."""
+        start = max((entry.seq for entry in self.entries(_PLAN)), default=-1)
+        return [self._load(entry) for entry in self.entries(_EVIDENCE) if entry.seq > start]
+
+    def history(self) -> list[Evidence]:
+        """The evidence of every run, oldest first; of a trial that was played again, the latest."""
+        return [self._load(entry) for entry in {e.body["trial"]: e for e in self.entries(_EVIDENCE)}.values()]
+
+    def _load(self, entry: Entry) -> Evidence:
+        stored = {name: self.artefact(sha256) for name, sha256 in entry.body["artefacts"].items()}
+        return Evidence.from_json(entry.body, stored)
 
     def verify(self) -> int:
         """Checks every artefact that an entry names; the chain was checked on opening. Returns how many."""
