@@ -49,13 +49,13 @@ def linear_bounds(net: Network, region: Region, *, tighten: bool, slopes: Slopes
     exact = exact_nodes(net) if region.norm is Norm.LINF else frozenset({0})
     boxes: list[Box] = []
     for index, node in enumerate(net.nodes):
+        if isinstance(node.op, Curved):
+            for parallel, table in zip(rules, relaxations):
+                table[index] = node.op.relax(boxes[node.inputs[0]], parallel=parallel)
         box = node.op.enclose(*[boxes[i] for i in node.inputs] or [region.interval()])
         if tighten and index in readers and index not in exact:
             box = _tightened(net, index, box, readers[index].needs(box), region, relaxations)
         boxes.append(box)
-        if isinstance(node.op, Curved):
-            for parallel, table in zip(rules, relaxations):
-                table[index] = node.op.relax(boxes[node.inputs[0]], parallel=parallel)
     return Bounds(tuple(boxes), relaxations)
 
 
