@@ -63,6 +63,11 @@ def _white(name: str, entry: str, summary: str, norms: tuple[str, ...] = _ALL) -
                 owasp=("ML01:2023",))
 
 
+def _proof(name: str, entry: str, summary: str, norms: tuple[str, ...] = _BALLS, needs: str = "weights") -> Card:
+    return Card(name=f"evasion.{name}", kind="proof", entry=f"assay.evasion.proofs.{entry}", summary=summary, needs=needs,
+                norms=norms)
+
+
 CARDS: tuple[Card, ...] = (
     Card(name="evasion.game", kind="game", entry="assay.evasion.game:EvasionGame",
          summary="Inputs changed at test time, within a budget, until the prediction is wrong."),
@@ -72,6 +77,9 @@ CARDS: tuple[Card, ...] = (
     _white("mi-fgsm", "pgd:MIFGSM", "Steepest ascent along an accumulated gradient."),
     _white("apgd", "apgd:APGD", "Projected ascent whose step size looks after itself.", _BALLS),
     _white("apgd-t", "apgd:TargetedAPGD", "APGD toward each of the likeliest wrong classes.", _BALLS),
+    _proof("ibp", "ibp:IBP", "Intervals pushed through every layer."),
+    _proof("crown-ibp", "crown_ibp:CROWNIBP", "Linear bounds from the output back, over intervals."),
+    _proof("crown", "crown:CROWN", "Linear bounds from every unstable neuron back to the input."),
 )
 """The rows of the house itself."""
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.pgd import MIFGSM as MIFGSM
     from assay.evasion.attacks.pgd import PGD as PGD
     from assay.evasion.game import EvasionGame as EvasionGame
+    from assay.evasion.proofs.crown import CROWN as CROWN
+    from assay.evasion.proofs.crown_ibp import CROWNIBP as CROWNIBP
+    from assay.evasion.proofs.ibp import IBP as IBP
     from assay.evasion.threat import L0 as L0
     from assay.evasion.threat import L1 as L1
     from assay.evasion.threat import L2 as L2
@@ -21,7 +24,10 @@ if TYPE_CHECKING:
 _LAZY = {
     "APGD": "assay.evasion.attacks.apgd",
     "BIM": "assay.evasion.attacks.pgd",
+    "CROWN": "assay.evasion.proofs.crown",
+    "CROWNIBP": "assay.evasion.proofs.crown_ibp",
     "FGSM": "assay.evasion.attacks.pgd",
+    "IBP": "assay.evasion.proofs.ibp",
     "L0": "assay.evasion.threat",
     "L1": "assay.evasion.threat",
     "L2": "assay.evasion.threat",
