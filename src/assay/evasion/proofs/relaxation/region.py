@@ -11,7 +11,7 @@ from torch import Tensor
 
 from assay.errors import DataError
 
-from .forms import Form
+from .forms import Form, total
 
 ROUNDING = 32
 """How many units of rounding error, relative to the magnitudes summed, every bound gives up to stay sound."""
@@ -49,7 +49,7 @@ class Box:
         """The least value of each linear form over its example's box, ``[N]``, less the rounding of the sum."""
         middle, half = self.middle(), self.half()
         half = half + _slack(half.dtype) * (middle.abs() + half)
-        return form.dot(middle) - (form.data.abs() * form.pick(half)).flatten(1).sum(1)
+        return form.dot(middle) - total(form.data.abs() * form.pick(half))
 
 
 @final
