@@ -246,7 +246,7 @@ def test_a_network_that_differs_from_its_graph_is_refused() -> None:
 def test_invalid_regions_and_labels_are_refused() -> None:
     net = read_network(mlp(0, 3, 2), torch.rand(1, 3))
     x, y = torch.full((1, 3), 0.5), torch.tensor([0])
-    for bad in (Ball(Norm.L2, -1.0), Ball(Norm.L2, float("nan")), Ball(Norm.L2, 1.0, 0.6, 1.0)):
+    for bad in (Ball(Norm.L2, torch.ones(2)), Ball(Norm.L2, -1.0), Ball(Norm.L2, float("nan")), Ball(Norm.L2, 1.0, 0.6, 1.0)):
         with pytest.raises(DataError) as caught:
             certified_margins(net, x, y, bad)
         assert caught.value.code == "PRF106"

@@ -70,7 +70,10 @@ class Ball:
 
     def around(self, x: Tensor) -> Region:
         """The regions around the examples ``x [rows, *shape]``. Raises ``DataError`` PRF106."""
-        radius = torch.as_tensor(self.radius, dtype=x.dtype, device=x.device).expand(len(x))
+        radius = torch.as_tensor(self.radius, dtype=x.dtype, device=x.device)
+        if radius.shape not in ((), (len(x),)):
+            raise DataError("PRF106", f"radii of shape {tuple(radius.shape)} for {len(x)} examples")
+        radius = radius.expand(len(x))
         if not bool((radius >= 0).all()):
             raise DataError("PRF106", "a radius is negative or not a number")
         if not bool(((x >= self.lower) & (x <= self.upper)).all()):
