@@ -246,13 +246,23 @@ def test_a_network_that_differs_from_its_graph_is_refused() -> None:
 def test_invalid_regions_and_labels_are_refused() -> None:
     net = read_network(mlp(0, 3, 2), torch.rand(1, 3))
     x, y = torch.full((1, 3), 0.5), torch.tensor([0])
-    for bad in (Ball(Norm.L2, -1.0), Ball(Norm.L2, float("nan")), Ball(Norm.L2, 1.0, 0.6, 1.0)):
+    for bad in (Ball(Norm.L2, torch.ones(2)), Ball(Norm.L2, -1.0), Ball(Norm.L2, float("nan")), Ball(Norm.L2, 1.0, 0.6, 1.0)):
         with pytest.raises(DataError) as caught:
             certified_margins(net, x, y, bad)
         assert caught.value.code == "PRF106"
     with pytest.raises(DataError) as caught:
         certified_margins(net, x, torch.tensor([2]), Ball(Norm.L2, 1.0))
     assert caught.value.code == "PRF107"
+    with pytest.raises(DataError) as caught:
+        certified_margins(net, torch.rand(1, 4), y, Ball(Norm.L2, 1.0))
+    assert caught.value.code == "PRF108"
+
+
+def test_a_layer_on_unbatched_maps_is_refused() -> None:
+    """A two-dimensional pooling of ``[rows, H, W]`` takes rows for channels."""
+    with pytest.raises(TargetError) as caught:
+        read_network(nn.Sequential(nn.Unflatten(1, (2, 2)), nn.MaxPool2d(2), nn.Flatten(1)).eval(), torch.rand(1, 4))
+    assert caught.value.code == "PRF103"
 
 
 def test_no_rows_give_no_margins() -> None:

@@ -111,3 +111,16 @@ def test_resnet2b_has_its_published_crown_accuracy(eps: int, clean: float, crown
     assert abs(float((whole(x).argmax(1) == y).double().mean()) - clean) < 0.08
     share = proved(whole, x, y, eps / 255) / len(x)
     assert abs(share - crown) < 3 * (crown * (1 - crown) / len(x)) ** 0.5
+
+
+@needs
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "floor", "attacked"), [("cifar_cnn_a_adv", 71, 101), ("cifar_cnn_a_mix", 47, 106)])
+def test_cnn_a_is_proved_less_far_than_the_reference_attack_breaks_it(name: str, floor: int, attacked: int) -> None:
+    """200 images at 2/255: no more rows proved than AutoAttack leaves standing, no fewer than first measured."""
+    model = cnn_a(3, 2048)
+    model.load_state_dict(weights(f"sdp_cnn_a/{name}.pth"))
+    x = torch.tensor(np.load(ASSETS / "models" / "sdp_cnn_a" / "cifar_X.npy"), dtype=torch.float32)
+    y = torch.tensor(np.load(ASSETS / "models" / "sdp_cnn_a" / "cifar_y.npy")).long()
+    count = proved(Normalized(model).eval(), x.permute(0, 3, 1, 2).contiguous(), y, 2 / 255)
+    assert floor <= count <= attacked

@@ -23,6 +23,7 @@ class Residual(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.rand(1, 2, 1, 1))
         self.register_buffer("std", torch.rand(2, 1, 1) + 0.5)
+        self.register_buffer("tilt", torch.randn(6, 6))
         self.stem = nn.Conv2d(2, 4, 3, padding=1)
         self.conv1, self.conv2 = nn.Conv2d(4, 4, 3, 2, 1, bias=False), nn.Conv2d(4, 4, 3, 1, 1)
         self.shortcut = nn.Sequential(nn.Conv2d(4, 4, 1, 2, bias=False), nn.BatchNorm2d(4))
@@ -30,7 +31,7 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = (x - self.mean) / self.std
-        x = F.relu(self.stem(x))
+        x = F.relu(self.tilt * self.stem(x) + self.tilt)
         out = self.conv2(self.conv1(x).relu())
         out += self.shortcut(x)
         out = torch.relu(out)

@@ -35,11 +35,16 @@ class Form:
 
     def dot(self, values: Tensor) -> Tensor:
         """``[N]``: each form at its example's value in ``values [B, *shape]``."""
-        return (self.data * self.pick(values)).flatten(1).sum(1)
+        return total(self.data * self.pick(values))
 
     def constant_dot(self, values: Tensor) -> Tensor:
         """``[N]``: each form at one value common to all examples, ``values`` broadcastable to ``shape``."""
-        return (self.data * self.pick_constant(values)).flatten(1).sum(1)
+        if self.origin is not None and values.shape[-2:] != (1, 1):
+            return total(self.data * self.pick_constant(values))
+        shared = (1,) * (len(self.shape) - values.dim()) + tuple(values.shape)
+        # Where the value is shared along a dimension, the sum there comes first: less to multiply.
+        folded = [i + 1 for i, size in enumerate(shared) if size == 1]
+        return total((self.data.sum(folded, keepdim=True) if folded else self.data) * values)
 
     def pick_constant(self, values: Tensor) -> Tensor:
         """``values``, broadcastable to ``shape``, laid out so that it broadcasts against ``data``."""
@@ -53,7 +58,7 @@ class Form:
         if self.origin is None:
             return self
         own = torch.arange(len(self.rows), device=self.rows.device)
-        data = crop(self.data, own, -self.origin, (self.shape[1], self.shape[2]))
+        data = crop(self.data, own, -self.origin, (self.shape[1], self.shape[2])).contiguous()
         return replace(self, data=data, origin=None)
 
     def settle(self) -> Form:
@@ -82,6 +87,11 @@ class Form:
         parts = [crop(form.data, own, start - form.origin, (height, width))
                  for form in (self, other) if form.origin is not None]
         return replace(self, data=parts[0] + parts[1], origin=start).settle()
+
+
+def total(values: Tensor) -> Tensor:
+    """``[N]``: the sum of each of ``values [N, ...]``, whatever their memory layout."""
+    return values.sum(tuple(range(1, values.dim())))
 
 
 def crop(values: Tensor, rows: Tensor, origin: Tensor, size: tuple[int, int]) -> Tensor:

@@ -53,7 +53,7 @@ class _Walk:
         self._interpreter = fx.Interpreter(traced)
         self._traced = traced
         self._pair = pair
-        self._builder = Builder(pair.dtype)
+        self._builder = Builder(pair)
         self._known: dict[fx.Node, Any] = {}
         self._values: dict[fx.Node, Any] = {}
 
@@ -115,7 +115,13 @@ def _check(network: Network, module: nn.Module, pair: Tensor) -> None:
     """Compare both on the example and near it: catches in-place edits and anything else a graph does not show."""
     noise = torch.randn(pair.shape, generator=torch.Generator().manual_seed(0)).to(pair)
     for x in (pair, pair + 0.1 * noise):
-        expected, found = module(x), network.apply(x)
+        expected = module(x)
+        try:
+            found = network.apply(x)
+        except RuntimeError as error:
+            raise TargetError("PRF103", f"the network read does not run: {error}") from error
+        if found.shape != expected.shape:
+            raise TargetError("PRF103", f"the network read yields {tuple(found.shape)}, not {tuple(expected.shape)}")
         tolerance = 1e4 * torch.finfo(pair.dtype).eps * (1 + float(expected.abs().max()))
         worst = float((expected - found).abs().max())
         if not worst <= tolerance:

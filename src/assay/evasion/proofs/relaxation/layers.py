@@ -35,11 +35,7 @@ def _relu(build: Builder, call: Call) -> Signal:
 
 
 def _reshape(build: Builder, call: Call) -> Signal:
-    given = call.signal()
-    op = Reshape(map_shape(call.shape))
-    if torch.Size(given.shape).numel() != torch.Size(call.shape).numel():
-        raise TargetError("PRF104", f"{call.name} moves values between rows", where=call.node)
-    return build.add(op, (given,), call.shape, call.node)
+    return build.add(Reshape(map_shape(call.shape)), (call.signal(),), call.shape, call.node)
 
 
 def _linear(build: Builder, call: Call) -> Signal:
@@ -113,7 +109,7 @@ def _average_pool(build: Builder, call: Call) -> Signal:
 def _average(build: Builder, call: Call, given: Signal, kernel: tuple[int, int], stride: tuple[int, int],
              padding: tuple[int, int], shape: tuple[int, ...] | None = None) -> Signal:
     channels = given.shape[0]
-    weight = torch.full((channels, 1, *kernel), 1 / (kernel[0] * kernel[1]), dtype=build.dtype)
+    weight = build.like.new_full((channels, 1, *kernel), 1 / (kernel[0] * kernel[1]))
     op = Convolution(weight, weight.new_zeros(channels), stride, padding, (1, 1), channels)
     return build.add(op, (given,), call.shape if shape is None else shape, call.node)
 
@@ -151,7 +147,7 @@ def _max_pool(build: Builder, call: Call) -> Signal:
     if _setting(call, 5, "ceil_mode", False) or _setting(call, 6, "return_indices", False):
         raise call.refuse("ceil_mode or return_indices")
     fan, channels = kernel[0] * kernel[1], given.shape[0]
-    unit = torch.eye(fan, dtype=build.dtype).view(fan, 1, *kernel)
+    unit = torch.eye(fan).to(build.like).view(fan, 1, *kernel)
     weight = unit.repeat(channels, 1, 1, 1)
     unfold = Convolution(weight, weight.new_zeros(len(weight)), stride, padding, dilation, channels)
     unfolded = build.add(unfold, (given,), (channels * fan, *call.shape[1:]), call.node)
@@ -201,7 +197,7 @@ def _negate(build: Builder, call: Call) -> Signal:
 def _scale(build: Builder, call: Call, given: Any, factor: Any, shift: Any) -> Signal:
     if not isinstance(given, Signal) or isinstance(factor, Extent) or isinstance(shift, Extent):
         raise call.refuse("arithmetic on a size")
-    parts = [map_constant(torch.as_tensor(part, dtype=build.dtype), given.shape) for part in (factor, shift)]
+    parts = [map_constant(torch.as_tensor(part).to(build.like), given.shape) for part in (factor, shift)]
     if parts[0] is None or parts[1] is None or call.shape != given.shape:
         raise call.refuse(f"a constant that does not broadcast to shape {given.shape}")
     return build.add(Scale(parts[0], parts[1]), (given,), call.shape, call.node)

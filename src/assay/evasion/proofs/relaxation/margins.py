@@ -43,9 +43,10 @@ def certified_margins(net: Network, x: Tensor, y: Tensor, ball: Ball, *, method:
     ``(margins > 0).all(1)``. Rounding is paid for: every sum gives up ``ROUNDING`` units of its own relative error,
     about 4e-6 of the magnitudes summed in float32 and 7e-15 in float64.
 
-    Raises ``DataError`` PRF106 for examples outside the box or radii that are not, PRF107 for labels that no logit has.
+    Raises ``DataError`` PRF106 for examples outside the box or radii that are not, PRF107 for labels that no logit has,
+    PRF108 for examples of another shape than the network's.
     """
-    _check_labels(net, x, y)
+    y = _labels(net, x, y)
     region = ball.around(net.shaped(x))
     margins = [_block(net, region.take(part), y[part], method, slopes, optimize) for part in _blocks(net, len(x))]
     return torch.cat(margins) if margins else region.center.new_zeros(0, net.classes)
@@ -59,7 +60,7 @@ def certify(net: Network, x: Tensor, y: Tensor, ball: Ball, *, method: Method = 
     CROWN, then the slopes and steps asked for. A row that is misclassified to begin with goes through none.
     Arguments and errors as there.
     """
-    _check_labels(net, x, y)
+    y = _labels(net, x, y)
     proved = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     with torch.no_grad():
         parts = [net.apply(x[part]).argmax(1) == y[part] for part in _blocks(net, len(x))]
@@ -130,6 +131,7 @@ def _cost(stage: tuple[Method, Slopes, int]) -> tuple[int, int, int]:
     return (("ibp", "crown-ibp", "crown").index(stage[0]), ("adaptive", "parallel", "best").index(stage[1]), stage[2])
 
 
-def _check_labels(net: Network, x: Tensor, y: Tensor) -> None:
+def _labels(net: Network, x: Tensor, y: Tensor) -> Tensor:
     if y.shape != (len(x),) or bool(((y < 0) | (y >= net.classes)).any()):
         raise DataError("PRF107", f"labels must be {len(x)} integers below {net.classes}")
+    return y.long()

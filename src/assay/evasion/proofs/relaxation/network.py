@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import final
 
 import torch
 from torch import Tensor
+
+from assay.errors import DataError
 
 from .ops import Op
 
@@ -52,5 +55,7 @@ class Network:
         return values[-1]
 
     def shaped(self, x: Tensor) -> Tensor:
-        """``x`` in the dtype and the map layout of the input node."""
+        """``x`` in the dtype and map layout of the input node. Raises ``DataError`` PRF108 where it does not fit."""
+        if x.dim() < 2 or prod(x.shape[1:]) != prod(self.nodes[0].shape):
+            raise DataError("PRF108", f"examples of shape {tuple(x.shape[1:])} do not fit {self.nodes[0].shape}")
         return x.to(self.dtype).reshape(len(x), *self.nodes[0].shape)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .forms import Form
+from .forms import Form, total
 from .region import ROUNDING, Box
 
 Pulled = tuple[list[Form], Tensor]
@@ -76,7 +76,7 @@ class Relaxation:
         ``slopes [N, *shape]`` replaces the lower slopes, each form its own: any in [0, 1] are sound for a ReLU.
         """
         negative = form.data.clamp(max=0)
-        constant = (negative * form.pick(self.shift)).flatten(1).sum(1)
+        constant = total(negative * form.pick(self.shift))
         spread = form if self.fan == 1 else replace(form, data=form.data.repeat_interleave(self.fan, 1))
         lower = spread.pick(self.lower) if slopes is None else slopes
         data = spread.data * torch.where(spread.data > 0, lower, spread.pick(self.upper))

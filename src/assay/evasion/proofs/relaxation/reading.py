@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, final
 
-import torch
 from torch import Tensor, nn
 
 from assay.errors import TargetError
@@ -53,8 +52,9 @@ class Call:
 
     def signal(self) -> Signal:
         """The first argument, which must depend on the input."""
-        if self.args and isinstance(self.args[0], Signal):
-            return self.args[0]
+        first = self.args[0] if self.args else self.kwargs.get("input")
+        if isinstance(first, Signal):
+            return first
         raise self.refuse("its first argument does not depend on the input")
 
     def argument(self, position: int, name: str, default: Any) -> Any:
@@ -71,10 +71,10 @@ class Call:
 
 @final
 class Builder:
-    """The nodes read so far, of a network in ``dtype``."""
+    """The nodes read so far; constants made on the way take the dtype and device of ``like``."""
 
-    def __init__(self, dtype: torch.dtype) -> None:
-        self.dtype = dtype
+    def __init__(self, like: Tensor) -> None:
+        self.like = like
         self._nodes: list[Node] = []
 
     def add(self, op: Op, inputs: tuple[Signal, ...], shape: tuple[int, ...], name: str) -> Signal:

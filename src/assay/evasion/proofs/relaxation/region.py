@@ -11,7 +11,7 @@ from torch import Tensor
 
 from assay.errors import DataError
 
-from .forms import Form
+from .forms import Form, total
 
 ROUNDING = 32
 """How many units of rounding error, relative to the magnitudes summed, every bound gives up to stay sound."""
@@ -49,7 +49,7 @@ class Box:
         """The least value of each linear form over its example's box, ``[N]``, less the rounding of the sum."""
         middle, half = self.middle(), self.half()
         half = half + _slack(half.dtype) * (middle.abs() + half)
-        return form.dot(middle) - (form.data.abs() * form.pick(half)).flatten(1).sum(1)
+        return form.dot(middle) - total(form.data.abs() * form.pick(half))
 
 
 @final
@@ -70,7 +70,10 @@ class Ball:
 
     def around(self, x: Tensor) -> Region:
         """The regions around the examples ``x [rows, *shape]``. Raises ``DataError`` PRF106."""
-        radius = torch.as_tensor(self.radius, dtype=x.dtype, device=x.device).expand(len(x))
+        radius = torch.as_tensor(self.radius, dtype=x.dtype, device=x.device)
+        if radius.shape not in ((), (len(x),)):
+            raise DataError("PRF106", f"radii of shape {tuple(radius.shape)} for {len(x)} examples")
+        radius = radius.expand(len(x))
         if not bool((radius >= 0).all()):
             raise DataError("PRF106", "a radius is negative or not a number")
         if not bool(((x >= self.lower) & (x <= self.upper)).all()):
