@@ -235,6 +235,7 @@ def test_the_view_counts_what_the_server_counts(server: str, x: torch.Tensor, co
     ("redirect", "TGT116", "http://elsewhere.invalid/v2"),
     ("teapot", "TGT113", "HTTP 418: I am a teapot."),
     ("broken", "TGT115", "HTTP 500: out of memory"),
+    ("traced", "TGT115", "HTTP 500: ValueError: 3 features"),
 ])
 def test_malformed_answers_are_named(server: str, x: torch.Tensor, model: str, code: str, part: str) -> None:
     target = v2(server, model)
@@ -349,7 +350,6 @@ def test_dropped_connections_are_retried_then_unreachable(server: str, x: torch.
     assert error.exit_code == 4
     assert fake.slept == [0.5, 1.0]
     assert count()["calls"] == 3
-    fake = FakeClock()
 
 
 def test_one_dropped_connection_is_forgiven(server: str, x: torch.Tensor, count: Callable[[], object]) -> None:
@@ -443,7 +443,9 @@ def test_credentials_open_the_door(server: str, x: torch.Tensor, monkeypatch: py
     v2(server, "secret", auth_env="ASSAY_TEST_TOKEN", auth_header="X-Key").check(x)
 
 
-def test_the_secret_is_never_repeated(server: str, x: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_secret_is_never_repeated(server: str, x: torch.Tensor, monkeypatch: pytest.MonkeyPatch,
+                                      caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
     secret = 'wrong "word" \\ 8c1d'
     monkeypatch.setenv("ASSAY_TEST_TOKEN", secret)
     said = []
@@ -455,7 +457,8 @@ def test_the_secret_is_never_repeated(server: str, x: torch.Tensor, monkeypatch:
         said += [str(error), repr(error), "".join(traceback.format_exception(error)), repr(pickle.dumps(error))]
         said += [repr(target), repr(target.fingerprint()), target.name, repr(vars(target.client)), repr(target.client)]
         assert "[secret]" in str(error)
-    text = "\n".join(said)
+    assert caplog.text
+    text = "\n".join([*said, caplog.text])
     for piece in (secret, "8c1d", "wrong", "word"):
         assert piece not in text.replace("these are wrong", "")
 
@@ -532,7 +535,7 @@ def test_bounds_and_codes() -> None:
 
 
 def test_uint8_lattice_values_are_sent_whole() -> None:
-    from assay.targets.http_wire import Signature, V2
+    from assay.targets.http_wire import V2, Signature
 
     wire = V2("m", "", "", "", "", False)
     document = wire.request(np.float32([[0, 255]]), Signature("x", "UINT8", None, ""))

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from assay.targets.base import WhiteBox as WhiteBox
     from assay.targets.estimator import SklearnTarget as SklearnTarget
     from assay.targets.estimator import sklearn_target as sklearn  # noqa: F401
+    from assay.targets.http_client import Manners as Manners
     from assay.targets.http_model import HttpTarget as HttpTarget
     from assay.targets.http_model import http_target as http  # noqa: F401
-    from assay.targets.http_client import Manners as Manners
     from assay.targets.http_wire import JsonKeys as JsonKeys
     from assay.targets.onnx_model import OnnxTarget as OnnxTarget
     from assay.targets.onnx_model import onnx_target as onnx  # noqa: F401

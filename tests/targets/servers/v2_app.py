@@ -154,6 +154,8 @@ async def misbehaved(model: str, request: Request) -> Response | None:
             return JSONResponse({"error": "I am a teapot. " * 100}, 418)
         case "broken":
             return JSONResponse({"detail": "out of\nmemory"}, 500)
+        case "traced":
+            return PlainTextResponse("Traceback (most recent call last):\n  File \"x.py\", line 1\nValueError: 3 features\n", 500)
         case "secret" if refused(request):
             return echo(request)
         case "leaky":
