@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from assay.targets.base import WhiteBox as WhiteBox
     from assay.targets.estimator import SklearnTarget as SklearnTarget
     from assay.targets.estimator import sklearn_target as sklearn  # noqa: F401
-    from assay.targets.http import HttpTarget as HttpTarget
-    from assay.targets.http import http_target as http  # noqa: F401
     from assay.targets.http_client import Manners as Manners
+    from assay.targets.http_model import HttpTarget as HttpTarget
+    from assay.targets.http_model import http_target as http  # noqa: F401
     from assay.targets.http_wire import JsonKeys as JsonKeys
     from assay.targets.onnx_model import OnnxTarget as OnnxTarget
     from assay.targets.onnx_model import onnx_target as onnx  # noqa: F401
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "Bounds": ("assay.targets.base", "Bounds"),
-    "HttpTarget": ("assay.targets.http", "HttpTarget"),
+    "HttpTarget": ("assay.targets.http_model", "HttpTarget"),
     "JsonKeys": ("assay.targets.http_wire", "JsonKeys"),
     "Manners": ("assay.targets.http_client", "Manners"),
     "OnnxTarget": ("assay.targets.onnx_model", "OnnxTarget"),
@@ -32,7 +32,7 @@ _LAZY = {
     "Target": ("assay.targets.base", "Target"),
     "TorchTarget": ("assay.targets.pytorch", "TorchTarget"),
     "WhiteBox": ("assay.targets.base", "WhiteBox"),
-    "http": ("assay.targets.http", "http_target"),
+    "http": ("assay.targets.http_model", "http_target"),
     "onnx": ("assay.targets.onnx_model", "onnx_target"),
     "sklearn": ("assay.targets.estimator", "sklearn_target"),
     "torch": ("assay.targets.pytorch", "torch_target"),

@@ -245,7 +245,8 @@ class Client:
             document = reply.body[:_READ].decode(errors="replace")
         if isinstance(document, dict):
             document = next((document[key] for key in ("error", "detail", "message") if key in document), document)
-        return self.redacted(document if isinstance(document, str) else json.dumps(document))
+        text = document.strip() if isinstance(document, str) else json.dumps(document)
+        return self.redacted(text.splitlines()[-1] if text.startswith("Traceback (") else text)
 
     def _told_to_wait(self, reply: Reply, wait: float, attempt: int, where: str) -> tuple[float, AssayError]:
         asked = retry_after(reply.retry_after, self.clock.wall())

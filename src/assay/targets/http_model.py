@@ -239,9 +239,6 @@ def http_target(
     Raises:
         TargetError: TGT107 for bounds that are no interval, TGT122 for an unusable address or setting.
     """
-    lower, upper = bounds
-    if not lower < upper:
-        raise TargetError("TGT107", f"bounds must be (lower, upper) with lower < upper; got {bounds}")
     _check_choices(protocol, output, model, batch, datatype)
     host = _checked_address(url, protocol)
     wire: Wire = V2(model, version, input_name, output_name, datatype, output == "labels") if protocol == "v2" \
@@ -253,13 +250,20 @@ def http_target(
         client=Client(base, manners or Manners(), auth_env, auth_header, clock or Clock()),
         wire=wire,
         output=output,
-        bounds=Bounds(float(lower), float(upper)),
+        bounds=_interval(bounds),
         name=name or f"{model or 'model'} at {host}",
         batch=batch,
         dtype=torch.float64 if datatype == "FP64" else torch.float32,
         classes=tuple(str(label) for label in classes),
         identity=tuple((key, value) for key, value in identity.items() if value),
     )
+
+
+def _interval(bounds: tuple[float, float]) -> Bounds:
+    lower, upper = bounds
+    if not lower < upper:
+        raise TargetError("TGT107", f"bounds must be (lower, upper) with lower < upper; got {bounds}")
+    return Bounds(float(lower), float(upper))
 
 
 def _check_choices(protocol: str, output: str, model: str, batch: int, datatype: str) -> None:
