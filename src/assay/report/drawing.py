@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from assay.report import words
-from assay.report.bracket import Bracket, Curve, End
+from assay.report.bracket import Bracket, Curve, CurvePoint, End
 
 Anchor = Literal["start", "middle", "end"]
 
@@ -144,15 +145,10 @@ def draw_curve(curve: Curve) -> CurveDrawing:
             if last != y:
                 lines.append(Line(kind, x, last, x, y))
             before[kind] = value
-    dots = [
-        Dot(kind="contradiction" if p.crossed else kind, x=p.radius * wide, y=100 * (1 - e.bound.estimate), implied=100 * (1 - e.bound.value))
-        for p in curve.points
-        for kind, e in (("broken", p.upper), ("proved", p.lower))
-        if e
-    ]
+    said = "; ".join(_at(p.radius, p.lower, p.upper) for p in curve.points)
     return CurveDrawing(
-        spoken=f"{curve.quantity} over the radius: " + "; ".join(_at(p.radius, p.lower, p.upper) for p in curve.points),
-        norm=curve.norm, rects=tuple(rects), lines=tuple(lines), dots=tuple(dots), ticks=_ticks(curve, wide),
+        spoken=f"{curve.quantity} over the radius: {said}", norm=curve.norm, rects=tuple(rects), lines=tuple(lines),
+        dots=tuple(dot for p in curve.points for dot in _dots(p, wide)), ticks=_ticks(curve, wide),
     )
 
 
@@ -178,6 +174,13 @@ def _spoken(bracket: Bracket) -> str:
 
 def _at(radius: float, lower: End | None, upper: End | None) -> str:
     return f"at {words.radius(radius)} " + " and ".join(e.short for e in (lower, upper) if e)
+
+
+def _dots(point: CurvePoint, wide: float) -> Iterator[Dot]:
+    for kind, end in (("broken", point.upper), ("proved", point.lower)):
+        if end:
+            y, implied = (100 * (1 - v) for v in (end.bound.estimate, end.bound.value))
+            yield Dot(kind="contradiction" if point.crossed else kind, x=point.radius * wide, y=y, implied=implied)
 
 
 def _ticks(curve: Curve, wide: float) -> tuple[tuple[float, str], ...]:

@@ -45,7 +45,7 @@ def to_sarif(report: Report) -> dict[str, object]:
         "version": "2.1.0",
         "runs": [{
             "tool": {"driver": {
-                "name": "Assay", "version": report.meta.version, "semanticVersion": report.meta.version,
+                "name": "Assay", "version": report.meta.version,
                 "rules": [_rule(code) for code in rules],
             }},
             "automationDetails": {"id": f"assay/{report.meta.plan}"},
