@@ -7,16 +7,20 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from io import BytesIO
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from PIL import Image
 from sample_audit import MAIN, Audit, N, audit, cases, lost, played, proved
 
+from assay.evidence.bound import Bound
+from assay.evidence.record import Evidence
 from assay.report import WorstCases, build, to_html
 from assay.report.bracket import bracket
 from assay.report.cases import amplification, show
 from assay.report.drawing import draw_bracket
+from assay.report.html import legend
 
 
 class Page(HTMLParser):
@@ -63,7 +67,7 @@ def page(typical: Audit) -> Page:
 def test_it_opens_with_the_verdict_then_claims_then_bands(page: Page) -> None:
     text = page.text.partition("1 of 2 claims is broken: ROB-1. ")[2]  # past the title
     order = ["1 of 2 claims is broken: ROB-1.", "Claims", "What was covered, and what was not", "The adversary wants",
-             "proved 31.2%", "Worst cases", "Doubts", "Cost", "Replay", "At most and at least are one-sided"]
+             "proved 31.2%", "Worst cases", "Doubts DBT109", "Cost", "Replay", "At most and at least are one-sided"]
     places = [text.index(part) for part in order]
     assert places == sorted(places)
     assert [a["class"] for a in page.all("span", "badge")] == ["badge broken", "badge standing"]
@@ -210,3 +214,21 @@ def test_the_same_evidence_gives_the_same_bytes(typical: Audit) -> None:
 
 def _pixels(address: str) -> np.ndarray:
     return np.asarray(Image.open(BytesIO(base64.b64decode(address.partition(",")[2]))))
+
+
+def test_headings_step_down_one_level_at_a_time(typical: Audit, incomplete: Audit) -> None:
+    for audit_ in (typical, incomplete):
+        levels = [int(tag[1]) for tag, _ in Page(to_html(audit_.report())).tags if re.fullmatch(r"h[1-6]", tag)]
+        assert levels[0] == 1
+        assert levels.count(1) == 1
+        assert all(b <= a + 1 for a, b in pairwise(levels))
+
+
+def test_the_legend_of_an_epsilon_names_the_ends_not_lengths() -> None:
+    def one(kind: str, side: str, value: float) -> Evidence:
+        bound = Bound(quantity="epsilon@delta=1e-5", side=side, estimate=value, value=value, confidence=0.95, n=9, method="m")
+        return replace(played(), kind=kind, bounds=(bound,))
+
+    rows = legend(bracket("epsilon@delta=1e-5", [one("played", "at least", 1.5), one("proved", "at most", 4.0)]))
+    assert [(row.name, row.share) for row in rows] == [
+        ("broken", "at least 1.5"), ("unknown", "2.5"), ("proved", "at most 4")]

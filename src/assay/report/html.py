@@ -83,7 +83,8 @@ def legend(bracket: Bracket, missing: Sequence[Evidence] = ()) -> tuple[Row, ...
     }
     rows = []
     for segment in bracket.segments:
-        share = words.figure(segment.length * bracket.top, bracket.unit)
+        end = {"proved": proven, "broken": shown}.get(segment.part) if bracket.unit == "number" else None
+        share = end.short if end else words.figure(segment.length * bracket.top, bracket.unit)
         rows.append(Row(segment.part, _NAMES.get(segment.part, segment.part), share, because[segment.part]))
     parts, nothing = {row.part for row in rows}, words.figure(0, bracket.unit)
     if "proved" not in parts:
