@@ -95,7 +95,7 @@ class _Lp:
     def random(self, x0: Tensor, bounds: Bounds, rng: Stream) -> Tensor:
         """A random point of ball and box."""
         radius = torch.full((len(x0),), self.radius, dtype=x0.dtype, device=x0.device)
-        return self.project(x0 + random_delta(x0, radius, self.norm, rng), x0, bounds)
+        return self.project(x0 + random_delta(x0, radius, self.norm, bounds.width, rng), x0, bounds)
 
     def steepest(self, gradient: Tensor, *, density: float | Tensor = 0.05) -> Tensor:
         """The ascent direction of unit norm."""

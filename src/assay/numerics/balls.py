@@ -7,7 +7,9 @@ Everywhere ``x0`` is the center ``[rows, …]``, ``radius`` is ``[rows]``, and t
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,7 +51,7 @@ def project_l1(z: Tensor, x0: Tensor, radius: Tensor, lower: float, upper: float
     """The nearest point of the ball and the box, exactly.
 
     The solution is ``δᵢ = sign(dᵢ)·clip(|dᵢ| − λ, 0, roomᵢ)`` (Croce & Hein, ICML 2021, Prop. 2.1), with λ the root
-    of a decreasing piecewise linear function, found by Newton steps kept inside a bracket.
+    of a decreasing piecewise linear function.
     """
     d = (z - x0).flatten(1)
     base = x0.flatten(1)
@@ -64,18 +66,46 @@ def project_l1(z: Tensor, x0: Tensor, radius: Tensor, lower: float, upper: float
 
 
 def _threshold(size: Tensor, room: Tensor, radius: Tensor) -> Tensor:
-    low, high = torch.zeros_like(radius), size.max(1).values
-    lam = low
-    for _ in range(60):
-        left = size - lam[:, None]
-        value = torch.minimum(left.clamp_min(0), room).sum(1) - radius
-        if bool((value.abs() <= 1e-7 * (1 + radius)).all()):
-            break
-        low, high = torch.where(value > 0, lam, low), torch.where(value > 0, high, lam)
-        slope = ((left > 0) & (left < room)).sum(1).clamp_min(1)
-        newton = lam + value / slope
-        lam = torch.where((newton > low) & (newton < high), newton, (low + high) / 2)
-    return lam
+    """λ with ``Σ clip(size − λ, 0, room) = radius``, where the sum at λ = 0 exceeds ``radius``.
+
+    The sum is ``Σ (size − λ)⁺ − Σ (size − room − λ)⁺``: with both lists sorted and summed up once, it is known at any
+    λ by two look-ups, and λ is found by halving and one exact division.
+    """
+    first, second = _Tail.of(size), _Tail.of((size - room).clamp_min(0))
+    radius = radius.double()
+    low, high = torch.zeros_like(radius), size.max(1).values.double()
+    for _ in range(48):
+        middle = (low + high) / 2
+        above = first.at(middle)[0] - second.at(middle)[0] > radius
+        low, high = torch.where(above, middle, low), torch.where(above, high, middle)
+    (more, count), (less, other) = first.at(low), second.at(low)
+    slope = (count - other).clamp_min(1)
+    return torch.minimum(low + (more - less - radius) / slope, high).to(size.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class _Tail:
+    """Rows sorted in descending order with their running sums: ``Σ (v − λ)⁺`` by look-up."""
+
+    negated: Tensor
+    sums: Tensor
+
+    @classmethod
+    def of(cls, values: Tensor) -> _Tail:
+        ordered = descending(values)
+        zero = ordered.new_zeros(len(ordered), 1, dtype=torch.float64)
+        return cls(-ordered, torch.cat([zero, ordered.cumsum(1, dtype=torch.float64)], 1))
+
+    def at(self, level: Tensor) -> tuple[Tensor, Tensor]:
+        count = torch.searchsorted(self.negated, -level[:, None].to(self.negated.dtype))
+        return self.sums.gather(1, count)[:, 0] - level * count[:, 0], count[:, 0]
+
+
+def descending(values: Tensor) -> Tensor:
+    """Each row sorted, largest first. On the CPU by numpy, whose vectorized sort is many times faster than torch's."""
+    if values.device.type != "cpu":
+        return values.sort(dim=1, descending=True).values
+    return -torch.from_numpy(np.sort(-values.detach().numpy(), axis=1))
 
 
 def project_l0(z: Tensor, x0: Tensor, radius: Tensor, lower: float, upper: float) -> Tensor:
@@ -92,15 +122,19 @@ PROJECTIONS: dict[float, Projection] = {float("inf"): project_linf, 2: project_l
 """The projection of each norm."""
 
 
-def random_delta(x0: Tensor, radius: Tensor, norm: float, rng: Stream) -> Tensor:
-    """A random perturbation of norm ``radius`` (uniform in the cube for Linf), before the box is met."""
+def random_delta(x0: Tensor, radius: Tensor, norm: float, width: float, rng: Stream) -> Tensor:
+    """A random perturbation, before ball and box are met; ``width`` is the box's.
+
+    Uniform in the cube for Linf, of length ``radius`` for L2. For L1 and L0 Gaussian noise as wide as the box: its
+    projection is sparse and differs from start to start, where noise scaled into the ball would be all but zero.
+    """
     shape = tuple(x0.shape[1:])
     if norm == float("inf"):
         return (2 * rng.uniform(*shape, dtype=x0.dtype) - 1) * rowwise(radius, x0)
     noise = rng.normal(*shape, dtype=x0.dtype)
-    if norm == 0:
-        return noise.sign() * rowwise(torch.full_like(radius, torch.finfo(x0.dtype).max).sqrt(), x0)
-    return noise * rowwise(radius / distance(noise, norm).clamp_min(1e-12), x0)
+    if norm == 2:
+        return noise * rowwise(radius / distance(noise, 2).clamp_min(1e-12), x0)
+    return noise * width
 
 
 def steepest(gradient: Tensor, norm: float, *, density: float | Tensor = 0.05) -> Tensor:
@@ -117,7 +151,7 @@ def steepest(gradient: Tensor, norm: float, *, density: float | Tensor = 0.05) -
     width = flat.shape[1]
     share = torch.as_tensor(density, dtype=torch.float64, device=flat.device).expand(len(flat))
     keep = (share * width).round().long().clamp(1, width)
-    floor = flat.abs().sort(1, descending=True).values.gather(1, (keep - 1)[:, None])
+    floor = descending(flat.abs()).gather(1, (keep - 1)[:, None])
     signs = torch.where(flat.abs() >= floor, flat.sign(), torch.zeros_like(flat))
     weight = 1 / signs.abs().sum(1, keepdim=True).clamp_min(1)
     return (signs * weight).reshape(gradient.shape)

@@ -22,6 +22,8 @@ from assay.threats import View
 _NORMS = frozenset({float("inf"), 2.0, 1.0})
 _L1_PHASES = ((3.0, 0.3), (2.0, 0.3), (1.0, 0.4))
 """Radius over budget and share of steps, for L1 (Croce & Hein, ICML 2021, §3.3)."""
+_PHASED = 20
+"""The fewest steps that are worth dividing into phases."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +70,11 @@ class Climber:
     steps: int
     draws: int = 1
 
+    def start(self, x0: Tensor, rng: Stream) -> Tensor:
+        """Where a climb begins: a random point of the ball (for L1, of the largest one it passes through)."""
+        widest = _L1_PHASES[0][0] if self.budget.norm == 1 and self.steps >= _PHASED else 1.0
+        return self.budget.at(widest * self.budget.radius).random(x0, self.view.bounds, rng)
+
     def climb(self, frontier: Frontier, at: Tensor, x0: Tensor, labels: Sequence[Tensor], start: Tensor) -> None:
         """Writes what it finds into ``frontier``.
 
@@ -78,7 +85,7 @@ class Climber:
         if self.budget.norm != 1:
             self._run(frontier, at, x0, tuple(labels), start, self.budget.radius, self.steps)
             return
-        for factor, share in _L1_PHASES if self.steps >= 20 else ((1.0, 1.0),):
+        for factor, share in _L1_PHASES if self.steps >= _PHASED else ((1.0, 1.0),):
             radius = factor * self.budget.radius
             steps = max(round(share * self.steps), 1)
             rows = self._run(frontier, at, x0, tuple(labels), start, radius, steps, judge=factor == 1)
@@ -123,7 +130,7 @@ class Climber:
             at=at, x0=x0, labels=labels, z=z, before=z, gradient=z, best=z, best_gradient=z, best_loss=zeros,
             loss=zeros, step=zeros + (1.0 if ball.norm == 1 else 2.0) * ball.radius, rises=zeros, check_loss=zeros,
             reduced=torch.ones_like(zeros, dtype=torch.bool),
-            density=(support / size / 1.5).clamp(max=0.2), support=support,
+            density=support / size / 1.5, support=support,
         )
 
     def _advance(self, rows: _Rows, ball: Ball, *, first: bool) -> _Rows:
@@ -249,10 +256,13 @@ class APGD:
     def perturb(self, view: View, x: Tensor, y: Tensor, budget: Ball, rng: Stream) -> Tensor:
         """See :class:`~assay.evasion.methods.Perturber`."""
         frontier = Frontier.over(x)
-        at = torch.arange(len(x), device=x.device).repeat(self.restarts)
-        start = torch.cat([budget.random(x, view.bounds, rng.fold(r)) for r in range(self.restarts)])
         climber = Climber(view=view, budget=budget, loss=objective(view, self.loss), steps=self.steps, draws=self.draws)
-        climber.climb(frontier, at, as_rows(x, self.restarts), [as_rows(y, self.restarts)], start)
+        # The first start settles most points; what it leaves standing meets all the other starts at once.
+        for starts in (range(1), range(1, self.restarts)):
+            left, k = frontier.open(), len(starts)
+            if k and len(left):
+                begin = torch.cat([climber.start(x[left], rng.select(left).fold(r)) for r in starts])
+                climber.climb(frontier, left.repeat(k), as_rows(x[left], k), [as_rows(y[left], k)], begin)
         return frontier.found
 
 
@@ -300,7 +310,7 @@ class TargetedAPGD:
             left = frontier.open()
             if not len(left):
                 break
-            start = torch.cat([budget.random(x[left], view.bounds, rng.select(left).fold(c)) for c in columns])
+            start = torch.cat([climber.start(x[left], rng.select(left).fold(c)) for c in columns])
             target = torch.cat([ranked[left, c] for c in columns])
             k = len(columns)
             climber.climb(frontier, left.repeat(k), as_rows(x[left], k), [as_rows(y[left], k), target], start)
