@@ -98,7 +98,8 @@ class EvasionGame:
             yield from trial.play(self.chunk)
         except AssayError as error:
             trial.errors = dict.fromkeys(range(len(methods)), error)
-        doubts = examine(trial) if len(trial.errors) < len(methods) else ()
+        with trial.seeded("doubts"):
+            doubts = examine(trial) if len(trial.errors) < len(methods) else ()
         for owner in range(len(methods)):
             yield self._evidence(trial, owner, doubts)
 

@@ -9,6 +9,7 @@ from assay.targets.access import Access as Access
 
 if TYPE_CHECKING:
     from assay.targets.base import Bounds as Bounds
+    from assay.targets.base import Smoothed as Smoothed
     from assay.targets.base import Target as Target
     from assay.targets.base import WhiteBox as WhiteBox
     from assay.targets.pytorch import TorchTarget as TorchTarget
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "Bounds": ("assay.targets.base", "Bounds"),
+    "Smoothed": ("assay.targets.base", "Smoothed"),
     "Target": ("assay.targets.base", "Target"),
     "TorchTarget": ("assay.targets.pytorch", "TorchTarget"),
     "WhiteBox": ("assay.targets.base", "WhiteBox"),
