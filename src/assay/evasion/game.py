@@ -114,7 +114,7 @@ class EvasionGame:
             identity=identity, memory=memory,
         )
 
-    def _evidence(self, trial: Trial, owner: int, doubts: Sequence[Doubt]) -> Evidence:
+    def _evidence(self, trial: Trial, owner: int, doubts: tuple[Doubt, ...]) -> Evidence:
         method, target = trial.methods[owner], trial.target
         identity = content_hash(trial.identity, owner)
         threat, seed = self.threat.describe(), trial.seed
@@ -122,6 +122,8 @@ class EvasionGame:
             return not_run(game=self.name, trial=identity, target=target.name, threat=threat,
                            attack=name_of(method), seed=seed, error=trial.errors[owner])
         proved = isinstance(method, Certifier)
+        with trial.seeded(f"doubts/{owner}"):
+            doubts = () if proved else (*doubts, *of_method(trial, owner))
         return Evidence(
             kind="proved" if proved else "played",
             game=self.name,
@@ -132,7 +134,7 @@ class EvasionGame:
             seed=seed,
             bounds=self._bounds(trial, owner),
             cost=trial.spent[owner].total(),
-            doubts=() if proved else (*doubts, *of_method(trial, owner)),
+            doubts=doubts,
             artefacts=_artefacts(trial, owner),
             provenance={"data": arrays(_array(self.x), _array(self.y)).fingerprint, **target.fingerprint()},
         )
