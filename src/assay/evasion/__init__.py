@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.pgd import FGSM as FGSM
     from assay.evasion.attacks.pgd import MIFGSM as MIFGSM
     from assay.evasion.attacks.pgd import PGD as PGD
+    from assay.evasion.defenses.adversarial_training import AdversarialTraining as AdversarialTraining
+    from assay.evasion.defenses.smoothing import Smoothing as Smoothing
     from assay.evasion.game import EvasionGame as EvasionGame
+    from assay.evasion.proofs.smoothing import SmoothingRadius as SmoothingRadius
     from assay.evasion.threat import L0 as L0
     from assay.evasion.threat import L1 as L1
     from assay.evasion.threat import L2 as L2
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "APGD": "assay.evasion.attacks.apgd",
+    "AdversarialTraining": "assay.evasion.defenses.adversarial_training",
     "BIM": "assay.evasion.attacks.pgd",
     "FGSM": "assay.evasion.attacks.pgd",
     "L0": "assay.evasion.threat",
@@ -29,6 +33,8 @@ _LAZY = {
     "MIFGSM": "assay.evasion.attacks.pgd",
     "PGD": "assay.evasion.attacks.pgd",
     "EvasionGame": "assay.evasion.game",
+    "Smoothing": "assay.evasion.defenses.smoothing",
+    "SmoothingRadius": "assay.evasion.proofs.smoothing",
     "TargetedAPGD": "assay.evasion.attacks.apgd",
 }
 
