@@ -9,10 +9,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from assay.errors import Denied
+from assay.errors import Denied, TargetError
 from assay.evidence.record import Threat
+from assay.numerics.seeds import Stream
 from assay.targets.access import Access
-from assay.targets.base import Bounds, Graded, Loss, Target, WhiteBox
+from assay.targets.base import Bounds, Graded, Loss, Smoothed, Target, WhiteBox
 
 Channel = Callable[[Tensor, Tensor], Tensor]
 """What happens to inputs on their way to the target: ``(x [rows, …], points [rows]) -> x``."""
@@ -40,12 +41,17 @@ class ThreatModel:
     knows: frozenset[str] = field(default_factory=frozenset)
     queries: int | None = None
 
-    def grant(self, target: Target, points: int, *, channel: Channel | None = None) -> View:
-        """The adversary's view of ``target`` for a trial on this many points. Raises ``Denied`` (THR101)."""
+    def grant(self, target: Target, points: int, *, channel: Channel | None = None, proving: bool = False) -> View:
+        """The adversary's view of ``target`` for a trial on this many points. Raises ``Denied`` (THR101).
+
+        Args:
+            channel: what happens to inputs on their way to the target.
+            proving: whether the view is a prover's, who is on the defender's side and sees the votes below a label.
+        """
         if target.offers < self.access:
             raise Denied("THR101", f"{self.access} access asked, but {target.name} offers only {target.offers}")
-        meter = Meter.fresh(points, target.device)
-        return View(target, self, meter, torch.arange(points, device=target.device), channel)
+        at = torch.arange(points, device=target.device)
+        return View(target, self, Meter.fresh(points, target.device), at, channel, proving)
 
     def describe(self) -> Threat:
         """The threat model as evidence keeps it."""
@@ -86,6 +92,7 @@ class View:
     meter: Meter
     _points: Tensor
     _channel: Channel | None = None
+    _proving: bool = False
 
     def __len__(self) -> int:
         return len(self._points)
@@ -102,7 +109,7 @@ class View:
 
     def select(self, points: Tensor) -> View:
         """The view of a subset of the points (an index or a mask), renumbered from 0; the meter is shared."""
-        return View(self._target, self.threat, self.meter, self._points[points], self._channel)
+        return View(self._target, self.threat, self.meter, self._points[points], self._channel, self._proving)
 
     def remaining(self, at: Tensor) -> Tensor | None:
         """Queries left for each row's point, or ``None`` where there is no limit."""
@@ -120,7 +127,7 @@ class View:
 
     def gradient(self, x: Tensor, at: Tensor, loss: Loss, *labels: Tensor) -> Graded:
         """Scores, loss and input gradient of each row, from one forward and one backward."""
-        sent = self._send(x, at, Access.GRADIENTS, backwards=1)
+        sent = self._send(x, at, Access.GRADIENTS, gradients=1)
         return cast(WhiteBox, self._target).graded(sent, loss, *labels)
 
     def jacobian(self, x: Tensor, at: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
@@ -132,8 +139,25 @@ class View:
         Returns:
             ``[rows, classes]`` and ``[rows, k, *input]``.
         """
-        sent = self._send(x, at, Access.GRADIENTS, backwards=classes.shape[1])
+        sent = self._send(x, at, Access.GRADIENTS, gradients=classes.shape[1])
         return cast(WhiteBox, self._target).jacobian(sent, classes)
+
+    @property
+    def sigma(self) -> float:
+        """The standard deviation of a smoothed target's noise. Raises ``TargetError`` (PRF120) for any other."""
+        return self._smoothed().sigma
+
+    def votes(self, x: Tensor, at: Tensor, draws: int, rng: Stream) -> Tensor:
+        """How many of ``draws`` noisy copies of each row get each label, int64 ``[rows, classes]``: so many queries.
+
+        Shares of votes are scores: an adversary to whom only labels are granted does not see them, a prover does.
+
+        Raises:
+            TargetError: PRF120 where the target is not smoothed.
+        """
+        target = self._smoothed()
+        level = Access.LABELS if self._proving else Access.SCORES
+        return target.votes(self._send(x, at, level, votes=draws), draws, rng)
 
     def module(self) -> nn.Module:
         """The network itself, from declared inputs to logits. Raises ``Denied`` unless weights are granted."""
@@ -150,17 +174,28 @@ class View:
         if level > self.threat.access:
             raise Denied("THR102", f"this method asked for {level}; the threat model grants {self.threat.access}")
 
-    def _send(self, x: Tensor, at: Tensor, level: Access, *, backwards: int = 0) -> Tensor:
+    def _smoothed(self) -> Smoothed:
+        if not isinstance(self._target, Smoothed):
+            raise TargetError("PRF120", f"{self._target.name} does not put noisy copies of its input to the vote")
+        return self._target
+
+    def _passes(self, gradients: int, votes: int) -> tuple[int, int]:
+        """Forwards and backwards of the model for one query."""
+        if gradients:
+            return cast(WhiteBox, self._target).passes(gradients)
+        return (self._smoothed().forwards_per_vote if votes else self._target.forwards_per_query), 0
+
+    def _send(self, x: Tensor, at: Tensor, level: Access, *, gradients: int = 0, votes: int = 0) -> Tensor:
         self._require(level)
         points = self._points[at]
-        queries = torch.bincount(points, minlength=len(self.meter.queries))
+        queries = torch.bincount(points, minlength=len(self.meter.queries)) * max(votes, 1)
         limit = self.threat.queries
         if limit is not None and bool(((self.meter.queries + queries > limit) & (queries > 0)).any()):
             raise Denied("THR103", f"the budget of {limit} queries a point is spent")
         self.meter.queries.add_(queries)
-        self.meter.forwards.add_(queries * self._target.forwards_per_query)
-        if backwards:
-            self.meter.backwards.add_(queries * (backwards * self._target.forwards_per_query))
+        forwards, backwards = self._passes(gradients, votes)
+        self.meter.forwards.add_(queries * forwards)
+        self.meter.backwards.add_(queries * backwards)
         return x if self._channel is None else self._channel(x, points)
 
 

@@ -12,10 +12,13 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.pgd import FGSM as FGSM
     from assay.evasion.attacks.pgd import MIFGSM as MIFGSM
     from assay.evasion.attacks.pgd import PGD as PGD
+    from assay.evasion.defenses.adversarial_training import AdversarialTraining as AdversarialTraining
+    from assay.evasion.defenses.smoothing import Smoothing as Smoothing
     from assay.evasion.game import EvasionGame as EvasionGame
     from assay.evasion.proofs.crown import CROWN as CROWN
     from assay.evasion.proofs.crown_ibp import CROWNIBP as CROWNIBP
     from assay.evasion.proofs.ibp import IBP as IBP
+    from assay.evasion.proofs.smoothing import SmoothingRadius as SmoothingRadius
     from assay.evasion.threat import L0 as L0
     from assay.evasion.threat import L1 as L1
     from assay.evasion.threat import L2 as L2
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "APGD": "assay.evasion.attacks.apgd",
+    "AdversarialTraining": "assay.evasion.defenses.adversarial_training",
     "BIM": "assay.evasion.attacks.pgd",
     "CROWN": "assay.evasion.proofs.crown",
     "CROWNIBP": "assay.evasion.proofs.crown_ibp",
@@ -35,6 +39,8 @@ _LAZY = {
     "MIFGSM": "assay.evasion.attacks.pgd",
     "PGD": "assay.evasion.attacks.pgd",
     "EvasionGame": "assay.evasion.game",
+    "Smoothing": "assay.evasion.defenses.smoothing",
+    "SmoothingRadius": "assay.evasion.proofs.smoothing",
     "TargetedAPGD": "assay.evasion.attacks.apgd",
 }
 

@@ -133,7 +133,8 @@ class EvasionGame:
             raise
         except AssayError as error:
             trial.errors = dict.fromkeys(range(len(methods)), error)
-        doubts = examine(trial) if len(trial.errors) < len(methods) else ()
+        with trial.seeded("doubts"):
+            doubts = examine(trial) if len(trial.errors) < len(methods) else ()
         for owner in range(len(methods)):
             yield self._evidence(trial, owner, doubts)
 
@@ -148,7 +149,7 @@ class EvasionGame:
             identity=identity, memory=memory,
         )
 
-    def _evidence(self, trial: Trial, owner: int, doubts: Sequence[Doubt]) -> Evidence:
+    def _evidence(self, trial: Trial, owner: int, doubts: tuple[Doubt, ...]) -> Evidence:
         method, target = trial.methods[owner], trial.target
         identity = content_hash(trial.identity, owner)
         threat, seed = self.threat.describe(), trial.seed
@@ -156,6 +157,8 @@ class EvasionGame:
             return not_run(game=self.name, trial=identity, target=target.name, threat=threat,
                            attack=name_of(method), seed=seed, error=trial.errors[owner])
         proved = isinstance(method, Certifier)
+        with trial.seeded(f"doubts/{owner}"):
+            doubts = () if proved else (*doubts, *of_method(trial, owner))
         return Evidence(
             kind="proved" if proved else "played",
             game=self.name,
@@ -166,7 +169,7 @@ class EvasionGame:
             seed=seed,
             bounds=self._bounds(trial, owner),
             cost=trial.spent[owner].total(),
-            doubts=() if proved else (*doubts, *of_method(trial, owner)),
+            doubts=doubts,
             artefacts=_artefacts(trial, owner),
             provenance={"data": arrays(_array(self.x), _array(self.y)).fingerprint, **target.fingerprint()},
         )

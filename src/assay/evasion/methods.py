@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -64,6 +64,19 @@ class Certifier(Protocol):
         ``-inf`` where nothing is proved (also where the method abstains). Methods that decide one radius only
         return that radius where they succeed.
         """
+
+
+@runtime_checkable
+class Surveyor(Certifier, Protocol):
+    """A proof that finds the largest radius it can prove of each point at once, whatever radius it is asked for.
+
+    The game asks it once, not at every radius of a curve.
+
+    Attributes:
+        once: always true; its presence is the declaration.
+    """
+
+    once: ClassVar[Literal[True]]
 
 
 Method = Perturber | Cascade | Certifier

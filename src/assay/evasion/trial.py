@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -14,8 +15,9 @@ from torch import Tensor
 
 from assay.errors import ConfigError, LedgerError
 from assay.evasion.board import Board, Spent, to_index, to_numpy
-from assay.evasion.methods import Cascade, Certifier, Method, Perturber, name_of
+from assay.evasion.methods import Cascade, Certifier, Method, Perturber, Surveyor, name_of
 from assay.evasion.threat import TARGETED, Ball
+from assay.evidence.record import content_hash
 from assay.games import Arrays, Memory, Progress
 from assay.numerics.seeds import Stream
 from assay.targets.access import Access
@@ -128,7 +130,7 @@ class Trial:
 
     def _chunk(self, rows: slice, turns: Sequence[Turn]) -> Iterator[Progress]:
         x, y = self.points(rows)
-        clean = self._kept(f"{rows.start}-{rows.stop}/clean", lambda: {"correct": to_numpy(~self.judge(x, y)[0])})
+        clean = self._kept(f"{rows.start}-{rows.stop}/clean", partial(self._look, rows, x, y))
         self.board.correct[rows] = clean["correct"]
         views: dict[int, View] = {}
         for number, turn in enumerate(turns):
@@ -143,6 +145,19 @@ class Trial:
             except Exception as error:
                 self.errors[turn.owner] = error
         yield Progress("", rows.stop, len(self.y), self._note(rows))
+
+    @contextmanager
+    def seeded(self, part: str) -> Iterator[None]:
+        """Inside, torch's global random numbers are those of this part of the trial; outside they are as before."""
+        device = self.target.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(int(content_hash(self.seed, part)[:15], 16))
+            yield
+
+    def _look(self, rows: slice, x: Tensor, y: Tensor) -> Arrays:
+        """The referee's look at the clean points."""
+        with self.seeded(f"{rows.start}/clean"):
+            return {"correct": to_numpy(~self.judge(x, y)[0])}
 
     def _note(self, rows: slice) -> str:
         return f"{len(self.board.standing(slice(0, rows.stop), self.budget.radius))} of {rows.stop} points open"
@@ -159,7 +174,7 @@ class Trial:
         if budget.norm not in turn.method.norms:
             raise ConfigError("THR105", f"{name_of(turn.method)} does not play under {budget}")
         if turn.proves:
-            return replace(self.threat, access=turn.method.needs, queries=None).grant(self.target, len(x))
+            return replace(self.threat, access=turn.method.needs, queries=None).grant(self.target, len(x), proving=True)
         channel = None if budget.lattice is None else lambda z, at: budget.land(z, x[at], bounds)
         return self.threat.grant(self.target, len(x), channel=channel)
 
@@ -172,9 +187,9 @@ class Trial:
         before = torch.stack([view.meter.forwards, view.meter.backwards, view.meter.queries])
         found: list[_Found] = []
         settled = np.zeros(len(x), dtype=bool)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            for radius in self.radii[::-1] if turn.proves else self.radii:
+        radii = self.radii[:1] if isinstance(turn.method, Surveyor) else self.radii[:: -1 if turn.proves else 1]
+        with self.seeded(f"{rows.start}/{turn.label}"):
+            for radius in radii:
                 points = self.board.standing(rows, radius)
                 points = points[~settled[points - rows.start]]
                 if len(points):

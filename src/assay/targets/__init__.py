@@ -9,6 +9,7 @@ from assay.targets.access import Access as Access
 
 if TYPE_CHECKING:
     from assay.targets.base import Bounds as Bounds
+    from assay.targets.base import Smoothed as Smoothed
     from assay.targets.base import Target as Target
     from assay.targets.base import WhiteBox as WhiteBox
     from assay.targets.estimator import SklearnTarget as SklearnTarget
@@ -29,6 +30,7 @@ _LAZY = {
     "Manners": ("assay.targets.http_client", "Manners"),
     "OnnxTarget": ("assay.targets.onnx_model", "OnnxTarget"),
     "SklearnTarget": ("assay.targets.estimator", "SklearnTarget"),
+    "Smoothed": ("assay.targets.base", "Smoothed"),
     "Target": ("assay.targets.base", "Target"),
     "TorchTarget": ("assay.targets.pytorch", "TorchTarget"),
     "WhiteBox": ("assay.targets.base", "WhiteBox"),

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from assay.numerics.seeds import Stream
 from assay.targets.access import Access
 
 
@@ -86,6 +87,9 @@ class Target(Protocol):
 class WhiteBox(Target, Protocol):
     """A target that can be differentiated."""
 
+    def passes(self, gradients: int = 1) -> tuple[int, int]:
+        """Forwards and backwards of the model that one row costs with this many gradients."""
+
     def graded(self, x: Tensor, loss: Loss, *labels: Tensor) -> Graded:
         """One forward and one backward a row; ``labels`` are row-aligned and handed to ``loss``."""
 
@@ -105,3 +109,25 @@ class Protector(Protocol):
 
     def protect(self, target: Target) -> Target:
         """The target with the defense in place."""
+
+
+@runtime_checkable
+class Smoothed(Target, Protocol):
+    """A target that puts the label of noisy copies of its input to the vote.
+
+    Attributes:
+        sigma: the standard deviation of the noise, in the units of the data.
+        forwards_per_vote: how often the model runs for one noisy copy.
+    """
+
+    @property
+    def sigma(self) -> float: ...
+    @property
+    def forwards_per_vote(self) -> int: ...
+
+    def votes(self, x: Tensor, draws: int, rng: Stream) -> Tensor:
+        """How many of ``draws`` noisy copies of each row the model below gives each class: int64 ``[rows, classes]``.
+
+        A row's noise belongs to its stream alone. Where the model gives labels only, there are as many columns as
+        the largest label seen asks for.
+        """

@@ -83,6 +83,10 @@ class TorchTarget:
         """One."""
         return 1
 
+    def passes(self, gradients: int = 1) -> tuple[int, int]:
+        """One forward, and a backward a gradient."""
+        return 1, gradients
+
     @property
     def training_layers(self) -> tuple[str, ...]:
         """Names of layers left in training mode whose output depends on it (doubt DBT110)."""

@@ -109,7 +109,7 @@ class Climber:
         gradient = torch.nan_to_num(graded.gradient)
         rows = replace(rows, gradient=gradient, best_gradient=gradient, best_loss=graded.loss, loss=graded.loss,
                        check_loss=graded.loss)
-        if judge:
+        if judge and not self.view.randomized:
             rows = self._settle(frontier, rows, graded.scores)
         due = _Checkpoints.of(steps, self.budget.norm)
         for i in range(steps):
@@ -144,8 +144,7 @@ class Climber:
     def _observe(self, frontier: Frontier, rows: _Rows, *, judge: bool, last: bool) -> _Rows:
         """Evaluates the new iterates; the last one needs no gradient where nothing follows."""
         if last and judge:
-            scores = expected_scores(self.view, rows.z, rows.at, self.draws)
-            return self._settle(frontier, rows, scores)
+            return self._finish(frontier, rows)
         graded = expected(self.view, rows.z, rows.at, self.draws, self.loss, *rows.labels)
         gradient = torch.nan_to_num(graded.gradient)
         better = graded.loss > rows.best_loss
@@ -159,7 +158,15 @@ class Climber:
             best_gradient=torch.where(wide, gradient, rows.best_gradient),
             best_loss=torch.where(better, graded.loss, rows.best_loss),
         )
-        return self._settle(frontier, rows, graded.scores) if judge else rows
+        return self._settle(frontier, rows, graded.scores) if judge and not self.view.randomized else rows
+
+    def _finish(self, frontier: Frontier, rows: _Rows) -> _Rows:
+        """Judges the last iterates; of a randomized target also the best, whose looks on the way were too few."""
+        rows = self._settle(frontier, rows, expected_scores(self.view, rows.z, rows.at, self.draws))
+        if self.view.randomized and len(rows.at):
+            rows = replace(rows, z=rows.best)
+            rows = self._settle(frontier, rows, expected_scores(self.view, rows.z, rows.at, self.draws))
+        return rows
 
     def _settle(self, frontier: Frontier, rows: _Rows, scores: Tensor) -> _Rows:
         keep = frontier.settle(rows.at, rows.z, succeeded(self.view, scores, rows.labels[0]))
@@ -228,7 +235,7 @@ class APGD:
     *Paper*: Croce & Hein, ICML 2020; L1: Croce & Hein, ICML 2021.
     *Needs*: gradients.
     *Cost*: 1 forward + 1 backward per point, restart and step, and 1 forward for the start; a broken point stops
-    paying.
+    paying, unless the target is randomized: then it is judged at the end, by 2 queries more.
     *Blind spots*: masked gradients; one local maximum a restart.
 
     Example:

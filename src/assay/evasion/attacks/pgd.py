@@ -25,7 +25,7 @@ class PGD:
     largest changes, Croce & Hein, ICCV 2019.
     *Needs*: gradients.
     *Cost*: 1 forward + 1 backward per point, restart and step, and 1 forward to judge the last iterate; a broken
-    point stops paying.
+    point stops paying, unless the target is randomized: then the last iterate counts.
     *Blind spots*: masked gradients; a fixed step; averages over randomness only with ``draws``.
 
     Example:
@@ -69,7 +69,8 @@ class PGD:
         loss, length = objective(view, self.loss), self._length(budget)
         for _ in range(self.steps):
             graded = expected(view, z, at, self.draws, loss, label)
-            keep = frontier.settle(at, z, succeeded(view, graded.scores, label))
+            # Of a randomized target the luckiest of many looks is no success: it is judged at the end alone.
+            keep = None if view.randomized else frontier.settle(at, z, succeeded(view, graded.scores, label))
             gradient = graded.gradient
             if keep is not None:
                 at, x0, label, z, memory, gradient = (t[keep] for t in (at, x0, label, z, memory, gradient))
