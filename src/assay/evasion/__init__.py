@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.pgd import FGSM as FGSM
     from assay.evasion.attacks.pgd import MIFGSM as MIFGSM
     from assay.evasion.attacks.pgd import PGD as PGD
+    from assay.evasion.attacks.square import Square as Square
     from assay.evasion.game import EvasionGame as EvasionGame
     from assay.evasion.threat import L0 as L0
     from assay.evasion.threat import L1 as L1
@@ -29,6 +30,7 @@ _LAZY = {
     "MIFGSM": "assay.evasion.attacks.pgd",
     "PGD": "assay.evasion.attacks.pgd",
     "EvasionGame": "assay.evasion.game",
+    "Square": "assay.evasion.attacks.square",
     "TargetedAPGD": "assay.evasion.attacks.apgd",
 }
 
