@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from assay.evasion.attacks.apgd import APGD as APGD
     from assay.evasion.attacks.apgd import TargetedAPGD as TargetedAPGD
+    from assay.evasion.attacks.fab import FAB as FAB
     from assay.evasion.attacks.pgd import BIM as BIM
     from assay.evasion.attacks.pgd import FGSM as FGSM
     from assay.evasion.attacks.pgd import MIFGSM as MIFGSM
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "APGD": "assay.evasion.attacks.apgd",
     "BIM": "assay.evasion.attacks.pgd",
+    "FAB": "assay.evasion.attacks.fab",
     "FGSM": "assay.evasion.attacks.pgd",
     "L0": "assay.evasion.threat",
     "L1": "assay.evasion.threat",

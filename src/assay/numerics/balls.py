@@ -66,15 +66,18 @@ def project_l1(z: Tensor, x0: Tensor, radius: Tensor, lower: float, upper: float
 def _threshold(size: Tensor, room: Tensor, radius: Tensor) -> Tensor:
     low, high = torch.zeros_like(radius), size.max(1).values
     lam = low
+    close = 16 * torch.finfo(size.dtype).eps * radius  # what a sum of this many terms can resolve
     for _ in range(60):
         left = size - lam[:, None]
         value = torch.minimum(left.clamp_min(0), room).sum(1) - radius
-        if bool((value.abs() <= 1e-7 * (1 + radius)).all()):
-            break
+        open_ = value.abs() > close
         low, high = torch.where(value > 0, lam, low), torch.where(value > 0, high, lam)
         slope = ((left > 0) & (left < room)).sum(1).clamp_min(1)
         newton = lam + value / slope
-        lam = torch.where((newton > low) & (newton < high), newton, (low + high) / 2)
+        ahead = torch.where((newton > low) & (newton < high), newton, (low + high) / 2)
+        if not bool((open_ & (ahead != lam)).any()):
+            break
+        lam = torch.where(open_, ahead, lam)
     return lam
 
 
@@ -126,36 +129,55 @@ def steepest(gradient: Tensor, norm: float, *, density: float | Tensor = 0.05) -
 def hyperplane_step(w: Tensor, c: Tensor, lower: Tensor, upper: Tensor, norm: float) -> Tensor:
     """The smallest ``δ`` (in Lp) with ``w·δ = c`` and ``lower ≤ δ ≤ upper``, per row.
 
-    Where the plane cannot be reached inside the box, the point of the box nearest to it.
-    Source: Croce & Hein, ICML 2020 (FAB), Eq. 4–6; solved by Newton steps on a concave piecewise linear function.
+    Where the plane cannot be reached inside the box, the point of the box nearest to it; zero where ``w`` is zero.
+    Source: Croce & Hein, ICML 2020 (FAB), Eq. 4–6; solved by Newton steps on a concave piecewise linear function,
+    whose tangents lie above it, so that no step overshoots.
 
     Args:
         w: normals, ``[rows, d]``.
         c: offsets, ``[rows]``.
         lower, upper: what each coordinate may change by, ``[rows, d]``, ``lower ≤ 0 ≤ upper``.
+        norm: ``inf``, 2 or 1.
     """
     direction = w.sign() * c.sign()[:, None]
     room = torch.where(direction > 0, upper, -lower)
-    gain, target = w.abs(), c.abs()
+    most = w.abs().amax(1).clamp_min(torch.finfo(w.dtype).tiny)  # scaled, so that squares neither vanish nor explode
+    gain, target = w.abs() / most[:, None], c.abs() / most
     if norm == 1:
         return direction * _fill(gain, room, target)
     scale = torch.ones_like(gain) if norm == float("inf") else gain
     t = torch.zeros_like(target)
-    for _ in range(40):
-        moved = torch.minimum(t[:, None] * scale, room)
-        short = target - (gain * moved).sum(1)
-        slope = (gain * scale * (t[:, None] * scale < room)).sum(1)
-        open_ = (short > 1e-6 * target) & (slope > 0)
-        if not bool(open_.any()):
+    for _ in range(60):
+        wanted = t[:, None] * scale
+        short = target - (gain * torch.minimum(wanted, room)).sum(1)
+        slope = (gain * scale * (wanted < room)).sum(1)
+        open_ = (short > 4 * torch.finfo(w.dtype).eps * target) & (slope > 0)
+        ahead = torch.where(open_, t + short / slope.clamp_min(torch.finfo(t.dtype).tiny), t)
+        ahead = ahead.clamp(max=torch.finfo(t.dtype).max)
+        if bool((ahead == t).all()):
             break
-        t = torch.where(open_, t + short / slope.clamp_min(torch.finfo(t.dtype).tiny), t)
+        t = ahead
     return direction * torch.minimum(t[:, None] * scale, room)
+
+
+_FEW = 64
+"""How many coordinates an L1 step is first tried with: sorting all of them is what it would cost."""
 
 
 def _fill(gain: Tensor, room: Tensor, target: Tensor) -> Tensor:
     """Move the coordinates of largest gain to their limits, and the last one just as far as needed."""
-    order = gain.argsort(1, descending=True)
-    g, r = gain.gather(1, order), room.gather(1, order)
-    before = (g * r).cumsum(1) - g * r
+    few = min(_FEW, gain.shape[1])
+    moved, reached = _fill_first(gain, room, target, few)
+    rest = ~reached
+    if few < gain.shape[1] and bool(rest.any()):
+        moved[rest] = _fill_first(gain[rest], room[rest], target[rest], gain.shape[1])[0]
+    return moved
+
+
+def _fill_first(gain: Tensor, room: Tensor, target: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    g, order = gain.topk(count, dim=1)
+    r = room.gather(1, order)
+    got = (g * r).cumsum(1)
+    before = torch.cat([torch.zeros_like(got[:, :1]), got[:, :-1]], 1)
     need = ((target[:, None] - before) / g.clamp_min(torch.finfo(g.dtype).tiny)).clamp_min(0)
-    return torch.zeros_like(gain).scatter_(1, order, torch.minimum(need, r))
+    return torch.zeros_like(gain).scatter_(1, order, torch.minimum(need, r)), got[:, -1] >= target

@@ -87,7 +87,8 @@ class _Moves:
         inner = tile.transpose(3, 4).reshape(len(x), grid.channels, down * height, across * width)
         delta[:, :, top : top + down * height, left : left + across * width] = inner
         length = rowwise(distance(delta, self.ball.norm).clamp_min(torch.finfo(x.dtype).tiny), delta)
-        return self.ball.project(x + (delta * (self.ball.radius / length)).reshape(x.shape), x, self.view.bounds)
+        reach = self.ball.radius * (10 if self.ball.norm == 1 else 1)  # for L1 the projection leaves the peaks
+        return self.ball.project(x + (delta * (reach / length)).reshape(x.shape), x, self.view.bounds)
 
     def propose(self, rows: _Rows, u: Tensor, share: float) -> list[Patch]:
         """Changes ``rows.z``; returns what :func:`_undo` needs."""
@@ -99,8 +100,11 @@ class _Moves:
         """Linf: a window goes to one corner of the cube, a sign for each channel."""
         cells = self.grid.cells(u[:, 0], u[:, 1], self.grid.window(share))
         held = rows.z.gather(2, cells)
+        base = rows.x0.gather(2, cells)
         shift = torch.where(u[:, 2:, None] < 0.5, -self.ball.radius, self.ball.radius).to(held.dtype)
-        rows.z.scatter_(2, cells, (rows.x0.gather(2, cells) + shift).clamp_(*self.view.bounds))
+        idle = ((base + shift).clamp_(*self.view.bounds) == held).flatten(1).all(1)
+        shift = torch.where(rowwise(idle, shift), -shift, shift)  # to ask the same question again would be a waste
+        rows.z.scatter_(2, cells, (base + shift).clamp_(*self.view.bounds))
         return [(cells, held)]
 
     def _regrow(self, rows: _Rows, u: Tensor, share: float) -> list[Patch]:
