@@ -59,7 +59,9 @@ def project_l1(z: Tensor, x0: Tensor, radius: Tensor, lower: float, upper: float
     lam = torch.zeros_like(radius)
     if bool(excess.any()):
         lam[excess] = _threshold(size[excess], room[excess], radius[excess])
-    kept = torch.minimum((size - lam[:, None]).clamp_min(0), room) * d.sign()
+    kept = torch.minimum((size - lam[:, None]).clamp_min(0), room)
+    over = kept.sum(1) / radius.clamp_min(torch.finfo(kept.dtype).tiny)  # above 1 by what rounding of λ leaves
+    kept = kept / over.clamp_min(1)[:, None] * d.sign()
     return (base + kept).reshape(x0.shape).clamp_(lower, upper)
 
 
@@ -67,14 +69,15 @@ def _threshold(size: Tensor, room: Tensor, radius: Tensor) -> Tensor:
     low, high = torch.zeros_like(radius), size.max(1).values
     lam = low
     close = 16 * torch.finfo(size.dtype).eps * radius  # what a sum of this many terms can resolve
-    for _ in range(60):
+    for i in range(80):
         left = size - lam[:, None]
         value = torch.minimum(left.clamp_min(0), room).sum(1) - radius
         open_ = value.abs() > close
         low, high = torch.where(value > 0, lam, low), torch.where(value > 0, high, lam)
-        slope = ((left > 0) & (left < room)).sum(1).clamp_min(1)
-        newton = lam + value / slope
-        ahead = torch.where((newton > low) & (newton < high), newton, (low + high) / 2)
+        slope = ((left > 0) & (left < room)).sum(1)
+        newton = lam + value / slope.clamp_min(1)
+        good = (newton > low) & (newton < high) & (slope > 0) & (i % 4 < 3)  # else, and every fourth time, bisect
+        ahead = torch.where(good, newton, (low + high) / 2)
         if not bool((open_ & (ahead != lam)).any()):
             break
         lam = torch.where(open_, ahead, lam)
@@ -87,7 +90,7 @@ def project_l0(z: Tensor, x0: Tensor, radius: Tensor, lower: float, upper: float
     order = delta.abs().argsort(dim=1, descending=True, stable=True)
     rank = torch.empty_like(order)
     rank.scatter_(1, order, torch.arange(order.shape[1], device=z.device).expand_as(order))
-    return (x0.flatten(1) + delta * (rank < radius[:, None])).reshape(x0.shape).clamp_(lower, upper)
+    return (x0.flatten(1) + delta * (rank < radius.floor()[:, None])).reshape(x0.shape).clamp_(lower, upper)
 
 
 Projection = Callable[[Tensor, Tensor, Tensor, float, float], Tensor]

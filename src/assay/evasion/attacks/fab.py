@@ -111,7 +111,7 @@ class FAB:
     def perturb(self, view: View, x: Tensor, y: Tensor, budget: Ball, rng: Stream) -> Tensor:
         """See :class:`~assay.evasion.methods.Perturber`. With an infinite radius: the nearest input found."""
         closest = self.closest(view, x, y, budget, rng)
-        kept = torch.isfinite(closest.length) & budget.contains(closest.found, x, view.bounds)
+        kept = torch.isfinite(closest.length) & (closest.length <= budget.radius)
         return torch.where(rowwise(kept, x), closest.found, x)
 
     def closest(self, view: View, x: Tensor, y: Tensor, budget: Ball, rng: Stream) -> Closest:
@@ -194,7 +194,7 @@ class FAB:
         return rows, ~over if bool(over.any()) else None
 
     def _advance(self, view: View, rows: _Rows, graded: Graded, won: Tensor, norm: float) -> Tensor:
-        """One step onto the plane ``loss + w·(x − z) = 0``, mostly from the iterate, partly from the original (§3.2)."""
+        """One step onto the plane ``loss + w·(x − z) = 0``, mostly from the iterate, partly from the original."""
         lower, upper = view.bounds
         w = torch.nan_to_num(graded.gradient).flatten(1)
         z, x0 = rows.z.flatten(1), rows.x0.flatten(1)
@@ -204,6 +204,8 @@ class FAB:
         delta = hyperplane_step(w.repeat(2, 1), offset, lower - both, upper - both, norm)
         own, home = distance(delta, norm).chunk(2)
         alpha = (own / (own + home).clamp_min(torch.finfo(own.dtype).tiny)).clamp(max=self.alpha_max)[:, None]
+        if view.threat.goal == TARGETED:  # several planes bound the target's region: first get there at all
+            alpha = alpha * torch.isfinite(rows.length)[:, None]
         near, anchored = (both + self.eta * delta).chunk(2)
         return ((1 - alpha) * near + alpha * anchored).clamp(lower, upper).reshape(rows.z.shape)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -24,6 +25,10 @@ _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 _BLOCK = 64
 """Steps whose random numbers are drawn at once."""
 
+_MARKS, _FIRST, _EVERY, _LEAST = 80, 8, 4, 500
+"""Patience: gaps are noted this often in a search; it is tried from which mark on, every how many, and not before
+this many queries."""
+
 Patch = tuple[Tensor | None, Tensor]
 """Cells that were overwritten (``None``: all) and what they held."""
 
@@ -36,16 +41,18 @@ class _Rows:
     x0: Tensor
     y: Tensor
     z: Tensor
+    keys: Tensor
+    """Of the row's random stream."""
     ends: Tensor
     """How many queries the row may spend."""
     best: Tensor
     """What ``z`` earns of the climbed loss."""
     gap: Tensor
-    """The margin of ``z``: below 0 until the point breaks."""
+    """The best margin so far: below 0 until the point breaks."""
     noise: Tensor
     """Uniform numbers of this block, ``[rows, steps, draws]``."""
     trail: Tensor
-    """The gap at each checkpoint so far, ``[rows, checkpoints]``."""
+    """The gap at each mark so far, ``[rows, marks]``; written in place."""
 
     def keep(self, mask: Tensor) -> _Rows:
         """The rows under the mask."""
@@ -124,11 +131,12 @@ class _Moves:
         freed = _power(held_out - base_out, norm) + _power(held_in - base_in, norm)
         turn = dipoles(*sides, norm).to(z)[(u[:, 4] < 0.5).long()]
         fresh = turn[:, None] * torch.where(u[:, 5:, None] < 0.5, -1.0, 1.0).to(z.dtype)
-        fresh = fresh + before / _power(before, norm).pow(1 / norm).clamp_min(tiny)
+        # A window that holds next to nothing has no direction: dividing by its length would magnify rounding errors.
+        fresh = fresh + before / _power(before, norm).pow(1 / norm).clamp_min(1e-4 * self.ball.radius + tiny)
         grant = (unspent[:, None, None] / self.grid.channels + freed).clamp_min(0)
         if norm == 1:
             grant = grant * self.grid.channels  # more than there is: the projection keeps what sticks out
-        fresh = fresh * (grant / _power(fresh, norm).clamp_min(tiny)).pow(1 / norm)
+        fresh = fresh / _power(fresh, norm).pow(1 / norm).clamp_min(tiny) * grant.pow(1 / norm)
         z.scatter_(2, into, (base_in + fresh) if norm == 1 else (base_in + fresh).clamp_(*self.view.bounds))
         if whole is None:
             return [(out, held_out), (into, held_in)]
@@ -138,6 +146,16 @@ class _Moves:
 
 def _power(values: Tensor, norm: float) -> Tensor:
     return values.abs().pow(norm).sum(2, keepdim=True)
+
+
+def _pace(trail: Tensor, mark: int) -> Tensor:
+    """The fastest rise of the gap per doubling of the queries, among the last three doublings, ``[rows]``.
+
+    Of the last three: a search that rests on a plateau may yet move on.
+    """
+    marks = [mark >> halvings for halvings in range(4)]
+    rises = [(trail[:, late] - trail[:, early]) / math.log2(late / early) for late, early in pairwise(marks)]
+    return torch.stack(rises).amax(0)
 
 
 def _undo(z: Tensor, patches: list[Patch], kept: Tensor) -> None:
@@ -170,8 +188,9 @@ class Square:
         queries: per point and restart.
         p_init: the share of the input that the first windows cover.
         restarts: searches from a new start, on the points still standing.
-        patience: a point is given up when this many times its recent progress would not break it within the
-            queries left; ``None`` never gives up.
+        patience: a point is given up when this many times its pace would not break it within the queries left;
+            ``None`` never gives up. Progress slows like the logarithm of the queries, so the pace is the largest
+            rise of the margin over a doubling of the queries, of the last three.
     """
 
     needs: ClassVar[Access] = Access.SCORES
@@ -180,7 +199,7 @@ class Square:
     queries: int = 5000
     p_init: float = 0.8
     restarts: int = 1
-    patience: float | None = None
+    patience: float | None = 3.0
 
     def perturb(self, view: View, x: Tensor, y: Tensor, budget: Ball, rng: Stream) -> Tensor:
         """See :class:`~assay.evasion.methods.Perturber`."""
@@ -200,27 +219,34 @@ class Square:
     def _search(
         self, view: View, frontier: Frontier, moves: _Moves, at: Tensor, x: Tensor, y: Tensor, rng: Stream
     ) -> None:
-        horizon, grid, streams = self._horizon(view), moves.grid, rng.fold("steps")
+        horizon, grid = self._horizon(view), moves.grid
         left = view.remaining(at)
         ends = torch.full_like(at, horizon) if left is None else left.clamp(max=horizon)
-        none = torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
-        row = torch.arange(len(x), device=x.device)
+        nothing = torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
         rows = _Rows(at=at, x0=grid.flat(x), y=y, z=grid.flat(moves.start(x, rng.fold("start"))).contiguous(),
-                     ends=ends, best=none, gap=none, noise=none[:, None], trail=none[:, None])
-        stream_of = torch.empty(len(frontier.done), dtype=torch.int64, device=x.device)
-        stream_of[at] = row
-        shape = x.shape[1:]
+                     keys=rng.fold("steps").keys, ends=ends, best=nothing, gap=nothing, noise=nothing[:, None, None],
+                     trail=nothing[:, None].repeat(1, _MARKS + 1))
         for step in range(horizon):
-            if step % _BLOCK == 1 or step == 1:
-                own = streams.fold(step).select(stream_of[rows.at])
-                rows = replace(rows, noise=own.uniform(_BLOCK, moves.draws, dtype=torch.float64))
-            out = rows.ends <= step
-            if bool(out.any()):
-                rows = rows.keep(~out)
+            rows = self._dismiss(rows, step, horizon)
             if not len(rows.at):
                 return
-            patches = moves.propose(rows, rows.noise[:, (step - 1) % _BLOCK], self._share(step, horizon)) if step else []
-            rows = self._judge(view, frontier, rows, patches, shape)
+            patches = []
+            if step:
+                if (step - 1) % _BLOCK == 0:
+                    draws = (min(_BLOCK, horizon - step), moves.draws)
+                    rows = replace(rows, noise=Stream(rows.keys).fold(step).uniform(*draws, dtype=torch.float64))
+                patches = moves.propose(rows, rows.noise[:, (step - 1) % _BLOCK], self._share(step, horizon))
+            rows = self._judge(view, frontier, rows, patches, x.shape[1:])
+
+    def _dismiss(self, rows: _Rows, step: int, horizon: int) -> _Rows:
+        """The rows that have queries left and may still break."""
+        stay = rows.ends > step
+        mark, late = divmod(step * _MARKS, horizon)
+        if step and late < _MARKS and self.patience is not None:
+            rows.trail[:, mark] = rows.gap
+            if mark % _EVERY == 0 and mark >= _FIRST and step >= _LEAST:
+                stay &= rows.gap + self.patience * _pace(rows.trail, mark) * math.log2(horizon / step) >= 0
+        return rows if bool(stay.all()) else rows.keep(stay)
 
     def _judge(self, view: View, frontier: Frontier, rows: _Rows, patches: list[Patch], shape: torch.Size) -> _Rows:
         z = rows.z.reshape(-1, *shape)
@@ -231,7 +257,8 @@ class Square:
         better = loss > rows.best
         keep = frontier.settle(rows.at, z, won)
         _undo(rows.z, patches, better)
-        rows = replace(rows, best=torch.where(better, loss, rows.best), gap=torch.where(better, gap, rows.gap))
+        rows = replace(rows, best=torch.where(better, loss, rows.best),
+                       gap=torch.where(better, torch.maximum(gap, rows.gap), rows.gap))
         return rows if keep is None else rows.keep(keep)
 
     def _share(self, step: int, horizon: int) -> float:
