@@ -63,6 +63,17 @@ def _white(name: str, entry: str, summary: str, norms: tuple[str, ...] = _ALL) -
                 owasp=("ML01:2023",))
 
 
+def _black(name: str, entry: str, summary: str) -> Card:
+    return Card(name=f"evasion.{name}", kind="attack", entry=f"assay.evasion.attacks.{entry}", summary=summary,
+                needs="scores", norms=_BALLS, atlas=("AML.T0015", "AML.T0043.001"), nist=("NISTAML.022", "NISTAML.025"),
+                owasp=("ML01:2023",))
+
+
+def _defense(name: str, entry: str, summary: str, stage: Stage) -> Card:
+    return Card(name=f"evasion.{name}", kind="defense", entry=f"assay.evasion.defenses.{entry}", summary=summary,
+                stage=stage)
+
+
 def _proof(name: str, entry: str, summary: str, norms: tuple[str, ...] = _BALLS, needs: str = "weights") -> Card:
     return Card(name=f"evasion.{name}", kind="proof", entry=f"assay.evasion.proofs.{entry}", summary=summary, needs=needs,
                 norms=norms)
@@ -77,9 +88,17 @@ CARDS: tuple[Card, ...] = (
     _white("mi-fgsm", "pgd:MIFGSM", "Steepest ascent along an accumulated gradient."),
     _white("apgd", "apgd:APGD", "Projected ascent whose step size looks after itself.", _BALLS),
     _white("apgd-t", "apgd:TargetedAPGD", "APGD toward each of the likeliest wrong classes.", _BALLS),
+    _white("fab", "fab:FAB", "The shortest way to each decision boundary, by linear pieces.", _BALLS),
+    _black("square", "square:Square", "Random search by square windows."),
+    _black("auto-attack", "auto_attack:AutoAttack", "The standard cascade of four complementary attacks."),
     _proof("ibp", "ibp:IBP", "Intervals pushed through every layer."),
     _proof("crown-ibp", "crown_ibp:CROWNIBP", "Linear bounds from the output back, over intervals."),
     _proof("crown", "crown:CROWN", "Linear bounds from every unstable neuron back to the input."),
+    _proof("smoothing-radius", "smoothing:SmoothingRadius", "The radius at which a smoothed target's vote cannot turn.",
+           _ALL, "labels"),
+    _defense("smoothing", "smoothing:Smoothing", "The vote of noisy copies of the input.", "serving"),
+    _defense("adversarial-training", "adversarial_training:AdversarialTraining",
+             "Training on the worst inputs an attack finds.", "training"),
 )
 """The rows of the house itself."""
 

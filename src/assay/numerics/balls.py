@@ -61,7 +61,9 @@ def project_l1(z: Tensor, x0: Tensor, radius: Tensor, lower: float, upper: float
     lam = torch.zeros_like(radius)
     if bool(excess.any()):
         lam[excess] = _threshold(size[excess], room[excess], radius[excess])
-    kept = torch.minimum((size - lam[:, None]).clamp_min(0), room) * d.sign()
+    kept = torch.minimum((size - lam[:, None]).clamp_min(0), room)
+    over = kept.sum(1) / radius.clamp_min(torch.finfo(kept.dtype).tiny)  # above 1 by what rounding of λ leaves
+    kept = kept / over.clamp_min(1)[:, None] * d.sign()
     return (base + kept).reshape(x0.shape).clamp_(lower, upper)
 
 
@@ -114,7 +116,7 @@ def project_l0(z: Tensor, x0: Tensor, radius: Tensor, lower: float, upper: float
     order = delta.abs().argsort(dim=1, descending=True, stable=True)
     rank = torch.empty_like(order)
     rank.scatter_(1, order, torch.arange(order.shape[1], device=z.device).expand_as(order))
-    return (x0.flatten(1) + delta * (rank < radius[:, None])).reshape(x0.shape).clamp_(lower, upper)
+    return (x0.flatten(1) + delta * (rank < radius.floor()[:, None])).reshape(x0.shape).clamp_(lower, upper)
 
 
 Projection = Callable[[Tensor, Tensor, Tensor, float, float], Tensor]
@@ -160,36 +162,55 @@ def steepest(gradient: Tensor, norm: float, *, density: float | Tensor = 0.05) -
 def hyperplane_step(w: Tensor, c: Tensor, lower: Tensor, upper: Tensor, norm: float) -> Tensor:
     """The smallest ``δ`` (in Lp) with ``w·δ = c`` and ``lower ≤ δ ≤ upper``, per row.
 
-    Where the plane cannot be reached inside the box, the point of the box nearest to it.
-    Source: Croce & Hein, ICML 2020 (FAB), Eq. 4–6; solved by Newton steps on a concave piecewise linear function.
+    Where the plane cannot be reached inside the box, the point of the box nearest to it; zero where ``w`` is zero.
+    Source: Croce & Hein, ICML 2020 (FAB), Eq. 4–6; solved by Newton steps on a concave piecewise linear function,
+    whose tangents lie above it, so that no step overshoots.
 
     Args:
         w: normals, ``[rows, d]``.
         c: offsets, ``[rows]``.
         lower, upper: what each coordinate may change by, ``[rows, d]``, ``lower ≤ 0 ≤ upper``.
+        norm: ``inf``, 2 or 1.
     """
     direction = w.sign() * c.sign()[:, None]
     room = torch.where(direction > 0, upper, -lower)
-    gain, target = w.abs(), c.abs()
+    most = w.abs().amax(1).clamp_min(torch.finfo(w.dtype).tiny)  # scaled, so that squares neither vanish nor explode
+    gain, target = w.abs() / most[:, None], c.abs() / most
     if norm == 1:
         return direction * _fill(gain, room, target)
     scale = torch.ones_like(gain) if norm == float("inf") else gain
     t = torch.zeros_like(target)
-    for _ in range(40):
-        moved = torch.minimum(t[:, None] * scale, room)
-        short = target - (gain * moved).sum(1)
-        slope = (gain * scale * (t[:, None] * scale < room)).sum(1)
-        open_ = (short > 1e-6 * target) & (slope > 0)
-        if not bool(open_.any()):
+    for _ in range(60):
+        wanted = t[:, None] * scale
+        short = target - (gain * torch.minimum(wanted, room)).sum(1)
+        slope = (gain * scale * (wanted < room)).sum(1)
+        open_ = (short > 4 * torch.finfo(w.dtype).eps * target) & (slope > 0)
+        ahead = torch.where(open_, t + short / slope.clamp_min(torch.finfo(t.dtype).tiny), t)
+        ahead = ahead.clamp(max=torch.finfo(t.dtype).max)
+        if bool((ahead == t).all()):
             break
-        t = torch.where(open_, t + short / slope.clamp_min(torch.finfo(t.dtype).tiny), t)
+        t = ahead
     return direction * torch.minimum(t[:, None] * scale, room)
+
+
+_FEW = 64
+"""How many coordinates an L1 step is first tried with: sorting all of them is what it would cost."""
 
 
 def _fill(gain: Tensor, room: Tensor, target: Tensor) -> Tensor:
     """Move the coordinates of largest gain to their limits, and the last one just as far as needed."""
-    order = gain.argsort(1, descending=True)
-    g, r = gain.gather(1, order), room.gather(1, order)
-    before = (g * r).cumsum(1) - g * r
+    few = min(_FEW, gain.shape[1])
+    moved, reached = _fill_first(gain, room, target, few)
+    rest = ~reached
+    if few < gain.shape[1] and bool(rest.any()):
+        moved[rest] = _fill_first(gain[rest], room[rest], target[rest], gain.shape[1])[0]
+    return moved
+
+
+def _fill_first(gain: Tensor, room: Tensor, target: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    g, order = gain.topk(count, dim=1)
+    r = room.gather(1, order)
+    got = (g * r).cumsum(1)
+    before = torch.cat([torch.zeros_like(got[:, :1]), got[:, :-1]], 1)
     need = ((target[:, None] - before) / g.clamp_min(torch.finfo(g.dtype).tiny)).clamp_min(0)
-    return torch.zeros_like(gain).scatter_(1, order, torch.minimum(need, r))
+    return torch.zeros_like(gain).scatter_(1, order, torch.minimum(need, r)), got[:, -1] >= target
