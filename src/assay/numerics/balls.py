@@ -179,18 +179,32 @@ def hyperplane_step(w: Tensor, c: Tensor, lower: Tensor, upper: Tensor, norm: fl
     if norm == 1:
         return direction * _fill(gain, room, target)
     scale = torch.ones_like(gain) if norm == float("inf") else gain
-    t = torch.zeros_like(target)
-    for _ in range(60):
-        wanted = t[:, None] * scale
-        short = target - (gain * torch.minimum(wanted, room)).sum(1)
-        slope = (gain * scale * (wanted < room)).sum(1)
-        open_ = (short > 4 * torch.finfo(w.dtype).eps * target) & (slope > 0)
-        ahead = torch.where(open_, t + short / slope.clamp_min(torch.finfo(t.dtype).tiny), t)
-        ahead = ahead.clamp(max=torch.finfo(t.dtype).max)
-        if bool((ahead == t).all()):
-            break
-        t = ahead
+    t = _climb(gain, scale, room, target)
     return direction * torch.minimum(t[:, None] * scale, room)
+
+
+def _climb(gain: Tensor, scale: Tensor, room: Tensor, target: Tensor) -> Tensor:
+    """The least ``t`` with ``Σ gain·min(t·scale, room) = target`` (or all rooms filled), by Newton steps from below.
+
+    Rows that have arrived leave, so that the slowest does not cost the others anything.
+    """
+    t, rows = torch.zeros_like(target), torch.arange(len(target), device=target.device)
+    weight, tolerance = gain * scale, 4 * torch.finfo(target.dtype).eps
+    for _ in range(60):
+        here = t[rows]
+        wanted = here[:, None] * scale
+        short = target - (gain * torch.minimum(wanted, room)).sum(1)
+        slope = torch.where(wanted < room, weight, 0).sum(1)
+        ahead = here + short / slope.clamp_min(torch.finfo(t.dtype).tiny)
+        ahead = torch.where((short > tolerance * target) & (slope > 0), ahead, here).clamp(max=torch.finfo(t.dtype).max)
+        t[rows] = ahead
+        moving = ahead != here
+        count = int(moving.sum())
+        if not count:
+            break
+        if count < 0.75 * len(rows):
+            rows, gain, scale, room, target, weight = (v[moving] for v in (rows, gain, scale, room, target, weight))
+    return t
 
 
 _FEW = 64

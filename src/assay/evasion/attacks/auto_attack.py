@@ -51,8 +51,9 @@ class AutoAttack:
         """See :class:`~assay.evasion.methods.Cascade`."""
         if access < Access.GRADIENTS:
             return (Square(queries=10_000 if self.version == "plus" else 5000, patience=None),)
+        l1 = budget.norm == 1
         # APGD in L1 spends most of its steps outside the budget: a short run inside it settles the easy points.
-        first: tuple[Perturber, ...] = (APGD(steps=10, loss="dlr"),) if budget.norm == 1 else ()
+        first: tuple[Perturber, ...] = (APGD(steps=10, loss="dlr"),) if l1 else ()
         if self.version == "rand":
             return (*first, APGD(loss="ce", draws=20), APGD(loss="dlr", draws=20))
         if self.version == "plus":
@@ -64,7 +65,14 @@ class AutoAttack:
                 FAB(restarts=5),
                 Square(patience=None),
             )
-        return (*first, APGD(loss="ce"), TargetedAPGD(), FAB(), Square())
+        # L1 and L2 searches climb more slowly than Linf, and their starts differ more: restarts and patience pay there.
+        return (
+            *first,
+            APGD(loss="ce", restarts=5 if l1 else 1),
+            TargetedAPGD(targets=5 if l1 else 9),
+            FAB(),
+            Square(patience=3.0 if budget.norm == float("inf") else 6.0),
+        )
 
     def perturb(self, view: View, x: Tensor, y: Tensor, budget: Ball, rng: Stream) -> Tensor:
         """See :class:`~assay.evasion.methods.Perturber`; the game plays the stages itself and judges between them."""

@@ -21,6 +21,9 @@ from assay.threats import View
 WAVE = 3
 """How many target classes share a batch."""
 
+_LOOK = 10
+"""Steps between two looks of a row's patience."""
+
 _HALVINGS = 3
 """Bisections at the end of a search for the smallest perturbation (Croce & Hein, ICML 2020, §3.4)."""
 
@@ -62,6 +65,8 @@ class _Rows:
     best: Tensor
     length: Tensor
     """Of ``best``; ``inf`` where nothing was found."""
+    earlier: Tensor
+    """``length`` at the last two looks of the row's patience, ``[rows, 2]``."""
 
     def keep(self, mask: Tensor) -> _Rows:
         """The rows under the mask."""
@@ -96,6 +101,8 @@ class FAB:
         alpha_max: the largest share of a step that is taken from the original.
         eta: how far a step overshoots the plane.
         beta: what an adversarial iterate keeps of its perturbation.
+        patience: a target is given up when the distance, shrinking at this many times its pace, would not reach the
+            radius in the steps left; ``None`` never gives up. With an infinite radius none is given up.
     """
 
     needs: ClassVar[Access] = Access.GRADIENTS
@@ -107,6 +114,7 @@ class FAB:
     alpha_max: float = 0.1
     eta: float = 1.05
     beta: float = 0.9
+    patience: float | None = 3.0
 
     def perturb(self, view: View, x: Tensor, y: Tensor, budget: Ball, rng: Stream) -> Tensor:
         """See :class:`~assay.evasion.methods.Perturber`. With an infinite radius: the nearest input found."""
@@ -134,7 +142,7 @@ class FAB:
                     for c in columns
                 ])
                 rows = _Rows(at=left.repeat(k), x0=x0, y=as_rows(y[left], k), target=target[left].T.flatten(),
-                             z=start, best=x0, length=length)
+                             z=start, best=x0, length=length, earlier=length[:, None].repeat(1, 2))
                 self._run(view, closest, rows, budget)
         return closest
 
@@ -158,11 +166,13 @@ class FAB:
         """Half as far as what is known to suffice, in a random direction (§3.4)."""
         reach = length.clamp(max=budget.radius)
         reach = torch.where(torch.isfinite(reach), reach, 0) / 2
-        return (x0 + random_delta(x0, reach, budget.norm, rng)).clamp(*view.bounds)
+        return (x0 + random_delta(x0, reach, budget.norm, view.bounds.width, rng)).clamp(*view.bounds)
 
     def _run(self, view: View, closest: Closest, rows: _Rows, budget: Ball) -> None:
         targeted = view.threat.goal == TARGETED
-        for _ in range(self.steps):
+        for step in range(self.steps):
+            if step and step % _LOOK == 0:
+                rows = self._dismiss(rows, step, budget)
             if targeted:
                 graded = view.gradient(rows.z, rows.at, toward_margin, rows.target)
             else:
@@ -177,6 +187,21 @@ class FAB:
         won = succeeded(view, view.scores(rows.z, rows.at), rows.y)
         rows, keep = self._record(view, closest, rows, won, budget)
         self._tighten(view, closest, rows if keep is None else rows.keep(keep), budget)
+
+    def _dismiss(self, rows: _Rows, step: int, budget: Ball) -> _Rows:
+        """The rows that may still reach the budget, at ``patience`` times the pace of the last two looks.
+
+        A row that has found nothing yet is kept, and in the first half so is one within twice the radius: searches
+        rest on plateaus.
+        """
+        gain = torch.log(rows.earlier[:, 0] / rows.length) / 2
+        away = torch.log(rows.length / budget.radius)
+        rows = replace(rows, earlier=torch.stack([rows.earlier[:, 1], rows.length], 1))
+        if self.patience is None or step < 2 * _LOOK or not 0 < budget.radius < float("inf"):
+            return rows
+        near = (rows.length <= 2 * budget.radius) & (2 * step < self.steps)
+        hopeless = away > self.patience * gain * (self.steps - step) / _LOOK
+        return rows.keep(~hopeless | near | ~torch.isfinite(rows.length) | ~torch.isfinite(rows.earlier[:, 0]))
 
     def _record(
         self, view: View, closest: Closest, rows: _Rows, won: Tensor, budget: Ball

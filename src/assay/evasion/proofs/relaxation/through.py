@@ -28,4 +28,5 @@ def proved_radius(
     ball = Ball(NORMS[budget.norm], budget.radius, view.bounds.lower, view.bounds.upper)
     held = certify(network, x, y, ball, method=method, slopes=slopes, optimize=optimize)
     view.charge(torch.arange(len(x), device=x.device), forwards=1)
-    return torch.where(held, budget.radius, -torch.inf)
+    radius = torch.full(held.shape, budget.radius, dtype=torch.float64, device=held.device)
+    return radius.masked_fill(~held, -torch.inf)
