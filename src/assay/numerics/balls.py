@@ -194,7 +194,7 @@ def _climb(gain: Tensor, scale: Tensor, room: Tensor, target: Tensor) -> Tensor:
         here = t[rows]
         wanted = here[:, None] * scale
         short = target - (gain * torch.minimum(wanted, room)).sum(1)
-        slope = torch.where(wanted < room, weight, 0).sum(1)
+        slope = (weight * (wanted < room)).sum(1)
         ahead = here + short / slope.clamp_min(torch.finfo(t.dtype).tiny)
         ahead = torch.where((short > tolerance * target) & (slope > 0), ahead, here).clamp(max=torch.finfo(t.dtype).max)
         t[rows] = ahead

@@ -22,6 +22,8 @@ from assay.threats import View
 _NORMS = frozenset({float("inf"), 2.0, 1.0})
 _L1_PHASES = ((3.0, 0.3), (2.0, 0.3), (1.0, 0.4))
 """Radius over budget and share of steps, for L1 (Croce & Hein, ICML 2021, §3.3)."""
+_NEAR = 0.2
+"""A targeted logit ratio this close to success is never given up: climbs rest on plateaus."""
 _PHASED = 20
 """The fewest steps that are worth dividing into phases."""
 
@@ -62,6 +64,7 @@ class Climber:
         loss: a per-row objective.
         steps: gradient steps.
         draws: looks averaged per gradient.
+        patience: for a loss that is 0 at success, when a row is given up; ``None`` for never.
     """
 
     view: View
@@ -69,6 +72,7 @@ class Climber:
     loss: Loss
     steps: int
     draws: int = 1
+    patience: float | None = None
 
     def start(self, x0: Tensor, rng: Stream) -> Tensor:
         """Where a climb begins: a random point of the ball (for L1, of the largest one it passes through)."""
@@ -119,6 +123,7 @@ class Climber:
             rows = self._observe(frontier, rows, judge=judge, last=i == steps - 1)
             window = due.due(i)
             if window and len(rows.at):
+                rows = self._dismiss(rows, i + 1, window)
                 rows = self._sparsify(rows, ball) if self.budget.norm == 1 else self._halve(rows, window)
         return rows
 
@@ -171,6 +176,14 @@ class Climber:
     def _settle(self, frontier: Frontier, rows: _Rows, scores: Tensor) -> _Rows:
         keep = frontier.settle(rows.at, rows.z, succeeded(self.view, scores, rows.labels[0]))
         return rows if keep is None else rows.keep(keep)
+
+    def _dismiss(self, rows: _Rows, step: int, window: int) -> _Rows:
+        """The rows whose loss, rising at ``patience`` times the pace of the last window, may still reach 0."""
+        if self.patience is None or self.budget.norm == 1 or 5 * step < 2 * self.steps:
+            return rows
+        reach = self.patience * (rows.best_loss - rows.check_loss) * (self.steps - step) / window
+        stay = (rows.best_loss + reach >= 0) | (rows.best_loss > -_NEAR)
+        return rows if bool(stay.all()) else rows.keep(stay)
 
     def _halve(self, rows: _Rows, window: int) -> _Rows:
         """Halves the steps of rows that do not rise, and returns them to their best (conditions 1 and 2, §3.2)."""
@@ -294,6 +307,9 @@ class TargetedAPGD:
         steps: gradient steps a target.
         targets: how many classes, from the highest score down.
         draws: looks at a randomized target averaged per gradient (EOT).
+        patience: from two fifths of the steps on, a target is given up when the loss, rising at this many times its
+            pace since the last checkpoint, would not reach success in the steps left, and is not near; ``None`` never gives up. Not
+            in L1, whose phases differ.
     """
 
     needs: ClassVar[Access] = Access.GRADIENTS
@@ -302,6 +318,7 @@ class TargetedAPGD:
     steps: int = 100
     targets: int = 9
     draws: int = 1
+    patience: float | None = 8.0
 
     def perturb(self, view: View, x: Tensor, y: Tensor, budget: Ball, rng: Stream) -> Tensor:
         """See :class:`~assay.evasion.methods.Perturber`."""
@@ -311,7 +328,8 @@ class TargetedAPGD:
         points = torch.arange(len(x), device=x.device)
         scores = expected_scores(view, x, points, self.draws)
         ranked = scores.scatter(1, y[:, None], -torch.inf).argsort(1, descending=True)[:, :-1]
-        climber = Climber(view=view, budget=budget, loss=targeted_dlr, steps=self.steps, draws=self.draws)
+        climber = Climber(view=view, budget=budget, loss=targeted_dlr, steps=self.steps, draws=self.draws,
+                          patience=None if view.randomized else self.patience)
         for first in range(0, min(self.targets, ranked.shape[1]), WAVE):
             columns = range(first, min(first + WAVE, self.targets, ranked.shape[1]))
             left = frontier.open()
