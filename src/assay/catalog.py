@@ -111,9 +111,11 @@ def cards() -> dict[str, Card]:
         try:
             card = point.load()
         except Exception as error:
-            raise ConfigError("CFG130", f"the plugin {point.name!r} failed to load: {error}", where=point.value) from error
+            said = f"the plugin {point.name!r} failed to load: {error}"
+            raise ConfigError("CFG130", said, where=point.value) from error
         if not isinstance(card, Card):
-            raise ConfigError("CFG130", f"the plugin {point.name!r} is no Card but {type(card).__name__}", where=point.value)
+            said = f"the plugin {point.name!r} is no Card but {type(card).__name__}"
+            raise ConfigError("CFG130", said, where=point.value)
         table[card.name] = card
     return table
 

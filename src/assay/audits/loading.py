@@ -46,7 +46,8 @@ def _torch(plan: TargetPlan, folder: Path) -> Target:
 
     model = _call(plan, folder)
     if not isinstance(model, nn.Module):
-        raise ConfigError("CFG140", f"{plan.load} returned {type(model).__name__}, not a torch module", where="[target] load")
+        said = f"{plan.load} returned {type(model).__name__}, not a torch module"
+        raise ConfigError("CFG140", said, where="[target] load")
     if plan.weights:
         load_weights(model, folder / plan.weights, allow_pickle=plan.allow_pickle)
         model.eval()
@@ -54,7 +55,7 @@ def _torch(plan: TargetPlan, folder: Path) -> Target:
         model = model.to(plan.device)
     return torch_target(
         model,
-        bounds=(plan.bounds[0], plan.bounds[1]),
+        bounds=_bounds(plan),
         normalize=_normalization(plan),
         outputs="probabilities" if plan.outputs == "probabilities" else "logits",
         name=plan.name or plan.load.rpartition(":")[2],
@@ -71,7 +72,59 @@ def _normalization(plan: TargetPlan) -> Any:
     return plan.normalize
 
 
-_KINDS: dict[str, Callable[[TargetPlan, Path], Target]] = {"torch": _torch}
+def _onnx(plan: TargetPlan, folder: Path) -> Target:
+    from assay.targets.onnx_model import onnx_target
+
+    return onnx_target(
+        folder / plan.load,
+        bounds=_bounds(plan),
+        normalize=_normalization(plan),
+        outputs="probabilities" if plan.outputs == "probabilities" else "logits",
+        name=plan.name or Path(plan.load).stem,
+        batch=plan.batch,
+    )
+
+
+def _sklearn(plan: TargetPlan, folder: Path) -> Target:
+    from assay.targets.estimator import sklearn_target
+
+    return sklearn_target(
+        _call(plan, folder),
+        bounds=_bounds(plan),
+        output="labels" if plan.outputs == "labels" else "scores",
+        name=plan.name,
+    )
+
+
+def _http(plan: TargetPlan, folder: Path) -> Target:
+    from assay.targets.http_client import Manners
+    from assay.targets.http_model import http_target
+
+    speak = plan.http
+    return http_target(
+        plan.load,
+        protocol=speak.protocol,
+        model=speak.model,
+        version=speak.version,
+        output="labels" if plan.outputs == "labels" else "scores",
+        bounds=_bounds(plan),
+        batch=min(plan.batch, 64),
+        auth_env=speak.auth_env,
+        auth_header=speak.auth_header,
+        input_name=speak.input_name,
+        output_name=speak.output_name,
+        manners=Manners(read_timeout=speak.timeout, retries=speak.retries, rate=speak.rate, concurrent=speak.workers),
+        name=plan.name,
+    )
+
+
+def _bounds(plan: TargetPlan) -> tuple[float, float]:
+    return plan.bounds[0], plan.bounds[1]
+
+
+_KINDS: dict[str, Callable[[TargetPlan, Path], Target]] = {
+    "torch": _torch, "onnx": _onnx, "sklearn": _sklearn, "http": _http,
+}
 
 
 def _call(plan: TargetPlan, folder: Path) -> object:
@@ -93,7 +146,8 @@ def _from_file(path: Path) -> Any:
     if not path.exists():
         raise ConfigError("CFG140", f"there is no file {path.name!r}", where=str(path.parent))
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
+    if spec is None or spec.loader is None:
+        raise ConfigError("CFG140", f"{path.name} is not Python", where=str(path.parent))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

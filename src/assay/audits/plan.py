@@ -37,6 +37,8 @@ class HttpPlan(_Section):
     protocol: Literal["v2", "json"] = "v2"
     model: str = ""
     version: str = ""
+    input_name: str = ""
+    output_name: str = ""
     auth_env: str = ""
     auth_header: str = "Authorization"
     timeout: float = 30.0
@@ -195,7 +197,8 @@ def _known(plan: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
         if isinstance(part, int) or part not in fields:
             continue
         kind = fields[part].annotation
-        inner = next((a for a in getattr(kind, "__args__", ()) if isinstance(a, type) and issubclass(a, BaseModel)), kind)
+        parts = getattr(kind, "__args__", ())
+        inner = next((a for a in parts if isinstance(a, type) and issubclass(a, BaseModel)), kind)
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             fields = inner.model_fields
     return list(fields)

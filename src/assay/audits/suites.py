@@ -52,7 +52,8 @@ def filled(trial: TrialPlan, suite: Suite, *, proofs: bool) -> TrialPlan:
     access = "gradients" if trial.threat.access in ("gradients", "weights") else trial.threat.access
     attacks = suite.attacks.get(access, ())
     if not attacks:
-        raise ConfigError("CFG150", f"suite {suite.name} has no attack for {access} access", where=trial.id or "[[trial]]")
+        said = f"suite {suite.name} has no attack for {access} access"
+        raise ConfigError("CFG150", said, where=trial.id or "[[trial]]")
     return trial.model_copy(update={"attacks": list(attacks), "proofs": list(suite.proofs) if proofs else []})
 
 

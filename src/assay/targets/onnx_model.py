@@ -95,6 +95,10 @@ class OnnxTarget:
             parts = [self._run(part) for part in torch.split(x, self.batch)]
         return torch.cat(parts) if len(parts) != 1 else parts[0]
 
+    def passes(self, gradients: int = 1) -> tuple[int, int]:
+        """Forwards and backwards that one row of ``gradients`` gradients costs."""
+        return self.surrogate.passes(gradients)
+
     def graded(self, x: Tensor, loss: Loss, *labels: Tensor) -> Graded:
         """One forward and one backward of the imported graph; its scores are that forward's own."""
         return self.surrogate.graded(x, loss, *labels)

@@ -32,7 +32,8 @@ def load_weights(model: nn.Module, path: Path, *, allow_pickle: bool = False) ->
     """
     if not path.exists():
         siblings = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
-        raise ConfigError("CFG100", f"there is no file {path.name!r}{nearest(path.name, siblings)}", where=str(path.parent))
+        said = f"there is no file {path.name!r}{nearest(path.name, siblings)}"
+        raise ConfigError("CFG100", said, where=str(path.parent))
     state = _unwrap(_read(path, allow_pickle=allow_pickle), path)
     try:
         model.load_state_dict(dict(state))
@@ -56,7 +57,8 @@ def _read(path: Path, *, allow_pickle: bool) -> object:
         return torch.load(path, map_location="cpu", weights_only=not allow_pickle)
     except pickle.UnpicklingError as error:
         if "weights_only" in str(error).lower() or "unsupported" in str(error).lower():
-            raise ConfigError("CFG142", "the file holds more than tensors and needs unpickling", where=path.name) from error
+            said = "the file holds more than tensors and needs unpickling"
+            raise ConfigError("CFG142", said, where=path.name) from error
         raise ConfigError("CFG141", f"not a whole torch file: {error}", where=path.name) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -78,7 +80,8 @@ def _unwrap(loaded: object, path: Path) -> Mapping[str, Tensor]:
     if isinstance(loaded, nn.Module):
         loaded = loaded.state_dict()
     if not isinstance(loaded, Mapping) or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise ConfigError("CFG141", f"the file holds {_describe(loaded)}, not one state dict of tensors", where=path.name)
+        said = f"the file holds {_describe(loaded)}, not one state dict of tensors"
+        raise ConfigError("CFG141", said, where=path.name)
     return loaded
 
 

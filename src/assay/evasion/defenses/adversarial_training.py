@@ -98,7 +98,7 @@ class AdversarialTraining:
                     z = self.harden(hardened, x[rows], y[rows], budget, rng.select(rows))
                     total += _learn(hardened, z, y[rows], optimizer)
                     schedule.step()
-            yield Progress(f"training in {budget}", epoch + 1, self.epochs, f"loss {total / per_epoch:.3f}")
+            yield Progress("adversarial training", epoch + 1, self.epochs, f"{budget}, loss {total / per_epoch:.3f}")
         yield hardened.eval()
 
     def harden(self, model: nn.Module, x: Tensor, y: Tensor, budget: Ball, rng: Stream) -> Tensor:
