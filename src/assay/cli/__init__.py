@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -29,6 +30,8 @@ for _command in (demo, init, list_, explain, run, check, report, compare, replay
 
 def main() -> None:
     """The console entry point: coded errors become one message on stderr and an exit code."""
+    # Threads that spin while they wait make a busy machine many times slower; asleep they cost next to nothing.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         sys.exit(group.main(standalone_mode=False) or 0)
     except AssayError as error:
