@@ -49,7 +49,7 @@ def demo(out: Path, seed: int, as_json: bool, quiet: bool) -> int:
     from assay.audits.demo import perform_demo
 
     outcome = follow(perform_demo(seed=seed), quiet=quiet)
-    report = document(outcome, bounds=(0.0, 1.0), plan="the demonstration", replay="assay demo",
+    report = document(outcome, bounds=(0.0, 1.0), plan="the demonstration", replay=f"assay demo --seed {seed}  # plays again",
                       title="A digit classifier, before and after hardening")
     show(report, outcome, as_json=as_json)
     write(report, outcome, ["html"], out)

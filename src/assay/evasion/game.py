@@ -208,7 +208,7 @@ def _steady(target: Target, x: Tensor) -> bool:
 
 
 def _artefacts(trial: Trial, owner: int) -> dict[str, Artefact]:
-    """Outcomes and costs of every point, and of broken ones the inputs that broke them."""
+    """Outcomes of every point after this method and the ones before it, its own costs, and the inputs it broke."""
     board, passes = trial.board, trial.spent[owner].per_point
     outcomes = {
         "correct": board.correct.astype(np.uint8),
@@ -221,7 +221,7 @@ def _artefacts(trial: Trial, owner: int) -> dict[str, Artefact]:
         return {"points": Artefact({**outcomes, "certified_at": np.where(mine, board.certified_at, -np.inf)})}
     mine = (board.broken_by <= owner) & (board.broken_by >= 0)
     artefacts = {"points": Artefact({**outcomes, "broken_at": np.where(mine, board.broken_at, np.inf)})}
-    index = np.flatnonzero(mine & board.correct)
+    index = np.flatnonzero((board.broken_by == owner) & board.correct)
     if len(index):
         fallen = [board.adversarial[i] for i in index.tolist()]
         artefacts["adversarial"] = Artefact(
