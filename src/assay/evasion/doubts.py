@@ -26,7 +26,7 @@ from assay.numerics.seeds import Stream
 from assay.targets.access import Access
 from assay.targets.base import WhiteBox
 from assay.targets.pytorch import TorchTarget
-from assay.targets.softmax import looks_like_probabilities
+from assay.targets.softmax import looks_like_probabilities, saturated
 
 SAMPLE = 64
 _DEAD = 0.1
@@ -76,7 +76,7 @@ def _look(trial: Trial, x: Tensor, y: Tensor) -> Iterator[Doubt]:
         if calls:
             yield Doubt("DBT108", f"the forward pass itself calls {', '.join(sorted(set(calls)))}")
     if target.offers >= Access.SCORES and _softmaxed(target, x):
-        yield Doubt("DBT102", f"{target.name} gives probabilities: their logarithm was attacked")
+        yield Doubt("DBT102", f"{target.name} gives probabilities, and attacks had nothing else to follow")
     if trial.threat.access >= Access.GRADIENTS and trial.threat.goal == MISCLASSIFY:
         if (share := _dead(trial, x, y, "margin")) > _DEAD:
             yield Doubt("DBT103", f"{share:.0%} of {len(x)} points have a zero or non-finite gradient")
@@ -86,7 +86,9 @@ def _look(trial: Trial, x: Tensor, y: Tensor) -> Iterator[Doubt]:
 def _softmaxed(target: object, x: Tensor) -> bool:
     if isinstance(target, TorchTarget):
         return target.outputs == "probabilities" and not target.stripped
-    return looks_like_probabilities(cast(Any, target).scores(x))
+    scores = cast(Any, target).scores(x)
+    # A search by scores does well on probabilities too, until they are rounded to 0 and 1.
+    return looks_like_probabilities(scores) and saturated(scores) > _DEAD
 
 
 def _dead(trial: Trial, x: Tensor, y: Tensor, loss: str) -> float:

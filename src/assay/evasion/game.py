@@ -85,7 +85,8 @@ class EvasionGame:
             z = torch.as_tensor(stored["x"][start : start + self.chunk]).to(target.device, target.dtype)
             x = torch.as_tensor(data.x[index]).to(target.device, target.dtype)
             y = torch.as_tensor(data.y[index]).to(target.device)
-            held += int((trial.judge(z, y)[0] & trial.budget.contains(z, x, target.bounds)).sum())
+            with trial.seeded(f"replay {start}"):
+                held += int((trial.judge(z, y)[0] & trial.budget.contains(z, x, target.bounds)).sum())
         return Replay(held, len(stored["index"]))
 
     def play(self, attack: Perturber | Cascade, target: Target, *, seed: int, memory: Memory | None = None) -> Evidence:

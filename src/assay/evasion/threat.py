@@ -106,8 +106,8 @@ class _Lp:
         return distance(z - x0, self.norm)
 
     def contains(self, z: Tensor, x0: Tensor, bounds: Bounds) -> Tensor:
-        """Whether each row keeps to ball, box and lattice, up to the rounding of float32: bool ``[rows]``."""
-        slack = 1e-6 * bounds.width
+        """Whether each row keeps to ball, box and lattice, up to rounding in its own precision: bool ``[rows]``."""
+        slack = 4 * torch.finfo(z.dtype).eps * max(abs(bounds.lower), abs(bounds.upper))
         near = distance((z - x0).double(), self.norm) <= self.radius * (1 + 1e-5) + (slack if self.norm else 0)
         inside = ((z >= bounds.lower - slack) & (z <= bounds.upper + slack)).flatten(1).all(1)
         if self.lattice is None:
