@@ -78,6 +78,10 @@ class OnnxTarget:
         """One."""
         return 1
 
+    def passes(self, gradients: int = 1) -> tuple[int, int]:
+        """One forward of the imported graph, and a backward a gradient."""
+        return self.surrogate.passes(gradients)
+
     def labels(self, x: Tensor) -> Tensor:
         """Classes as onnxruntime predicts them, int64 ``[rows]``."""
         return self.scores(x).argmax(1)
