@@ -84,7 +84,8 @@ def sdp(name: str) -> Loaded:
     folder = ASSETS / "models" / "sdp_cnn_a"
     x = np.ascontiguousarray(np.load(folder / f"{data}_X.npy").transpose(0, 3, 1, 2), dtype=np.float32)
     normalize = "cifar10" if data == "cifar" else None
-    return targets.torch(model.eval(), normalize=normalize, name=name), x, np.load(folder / f"{data}_y.npy").astype(np.int64)
+    y = np.load(folder / f"{data}_y.npy").astype(np.int64)
+    return targets.torch(model.eval(), normalize=normalize, name=name), x, y
 
 
 def wong_kolter(count: int | None = None) -> Loaded:
