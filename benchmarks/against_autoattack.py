@@ -182,7 +182,7 @@ def main() -> int:
         print("\n".join(lines(rows[-1])), flush=True)
     missed = [f"{row.name}: {what}" for row in rows for what in row.missed]
     if module is not None:
-        print(f"\nBars: forwards in all {FORWARDS}, undefended {UNDEFENDED}, wall-clock {SECONDS}, robust +{POINT:.0%}.")
+        print(f"\nBars: forwards {FORWARDS}, undefended {UNDEFENDED}, wall-clock {SECONDS}, robust +{POINT}.")
         print("Missed: " + ("; ".join(missed) if missed else "none") + ".")
     return 1 if missed else 0
 
