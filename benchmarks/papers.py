@@ -1,6 +1,7 @@
 """Published figures of third-party networks beside what we measure of the same files.
 
-Names of parts (``resnet2b sdp wong_kolter``) measure only those; ``--images N`` takes the first N MNIST images for the proof of Wong & Kolter's network (all 10,000 by default).
+Names of parts (``resnet2b sdp wong_kolter``) measure only those; ``--images N`` takes the first N MNIST images for the
+proof of Wong & Kolter's network (all 10,000 by default).
 """
 
 from __future__ import annotations
