@@ -78,10 +78,6 @@ class OnnxTarget:
         """One."""
         return 1
 
-    def passes(self, gradients: int = 1) -> tuple[int, int]:
-        """One forward of the imported graph, and a backward a gradient."""
-        return self.surrogate.passes(gradients)
-
     def labels(self, x: Tensor) -> Tensor:
         """Classes as onnxruntime predicts them, int64 ``[rows]``."""
         return self.scores(x).argmax(1)
@@ -98,6 +94,10 @@ class OnnxTarget:
         with torch.inference_mode():
             parts = [self._run(part) for part in torch.split(x, self.batch)]
         return torch.cat(parts) if len(parts) != 1 else parts[0]
+
+    def passes(self, gradients: int = 1) -> tuple[int, int]:
+        """Forwards and backwards that one row of ``gradients`` gradients costs."""
+        return self.surrogate.passes(gradients)
 
     def graded(self, x: Tensor, loss: Loss, *labels: Tensor) -> Graded:
         """One forward and one backward of the imported graph; its scores are that forward's own."""
