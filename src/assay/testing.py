@@ -35,7 +35,7 @@ from assay.threats import View
 POINTS = 16
 """How many points an attack or a proof is tried on."""
 
-QUERIES = 200
+QUERIES = 100
 """What an attack without gradients may spend on each point."""
 
 RADII: dict[float, Ball] = {float("inf"): Linf(0.02), 2.0: L2(0.12), 1.0: L1(0.5), 0.0: L0(2)}
@@ -177,10 +177,13 @@ def _run(attack: Perturber, setting: _Setting, budget: Ball, rows: Tensor, seed:
     """The attack on these points, with exactly the access that it declares."""
     threat = budget.threat(access=attack.needs, queries=queries)
     view = threat.grant(setting.target, len(rows))
+    x, y = setting.x[rows], setting.y[rows]
     try:
-        z = attack.perturb(view, setting.x[rows], setting.y[rows], budget, Stream.seeded(seed, rows))
+        z = attack.perturb(view, x, y, budget, Stream.seeded(seed, rows))
     except Denied as error:
         raise AssertionError(f"{name_of(attack)} in {budget} was denied what it asked for: {error.what}") from error
+    same = torch.equal(x, setting.x[rows]) and torch.equal(y, setting.y[rows])
+    _require(same, f"{name_of(attack)} in {budget} wrote into the caller's tensors")
     if queries is not None and len(rows):
         most = int(view.meter.queries.max())
         _require(most <= queries, f"{name_of(attack)} spent {most} of {queries} queries on a point")
