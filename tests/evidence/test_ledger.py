@@ -242,6 +242,35 @@ def test_a_full_disk_loses_nothing_that_was_acknowledged(tmp_path: Path, monkeyp
         assert [e.body["i"] for e in ledger.entries()] == [0, 1, 2, 3]
 
 
+def test_a_torn_line_that_cannot_be_taken_back_at_once_is_no_part_of_the_next(tmp_path: Path, monkeypatch) -> None:
+    class Broken:
+        def __init__(self, file) -> None:
+            self.file = file
+            self.written = False
+
+        def __getattr__(self, name: str):
+            return getattr(self.file, name)
+
+        def write(self, data: bytes) -> int:
+            self.written = True
+            return self.file.write(data[: len(data) // 2])
+
+        def truncate(self, size: int) -> int:
+            if self.written:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return self.file.truncate(size)
+
+    filled(tmp_path)
+    with Ledger.open(tmp_path) as ledger:
+        with monkeypatch.context() as patch:
+            patch.setattr(ledger, "_file", Broken(ledger._file))
+            assert code_of(lambda: ledger.append("note", {"i": 3})) == "LGR101"
+        ledger.append("note", {"i": 3})
+        ledger.append("note", {"i": 4})
+    with Ledger.open(tmp_path) as ledger:
+        assert [e.body["i"] for e in ledger.entries()] == [0, 1, 2, 3, 4]
+
+
 def test_a_full_disk_under_arrays_leaves_no_partial_file(tmp_path: Path, monkeypatch) -> None:
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
