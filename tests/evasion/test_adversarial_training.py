@@ -85,5 +85,5 @@ def test_the_radius_warms_up_and_progress_is_told() -> None:
 
 def test_settings_that_train_nothing_are_refused() -> None:
     for bad in ({"epochs": 0}, {"attack_steps": 0}, {"warmup": 1.5}, {"batch": 0}):
-        with pytest.raises(ConfigError, match="CFG130"):
+        with pytest.raises(ConfigError, match="CFG134"):
             evasion.AdversarialTraining(budget=Linf(0.1), **bad)

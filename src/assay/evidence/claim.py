@@ -16,7 +16,7 @@ Operator = Literal[">=", "<="]
 Scope = Literal["distribution", "points"]
 
 _GRAMMAR = re.compile(
-    r"^\s*(?P<quantity>[^<>=]+?)\s*(?P<op>>=|<=)\s*(?P<level>\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*(?P<percent>%?)\s*$"
+    r"^\s*(?P<quantity>[^<>]*[^<>=\s])\s*(?P<op>>=|<=)\s*(?P<level>\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*(?P<percent>%?)\s*$"
 )
 
 VOIDING = frozenset({"DBT101", "DBT102", "DBT103", "DBT104", "DBT105", "DBT106", "DBT107", "DBT108", "DBT110"})
@@ -25,12 +25,18 @@ VOIDING = frozenset({"DBT101", "DBT102", "DBT103", "DBT104", "DBT105", "DBT106",
 
 @dataclass(frozen=True, kw_only=True)
 class Judgment:
-    """A claim's verdict and the sentence that gives its reason."""
+    """A claim's verdict and the sentence that gives its reason.
+
+    Attributes:
+        budget, about: the claim's, as :class:`Claim` has them.
+    """
 
     id: str
     claim: str
     verdict: Verdict
     because: str
+    budget: str = ""
+    about: Scope = "distribution"
 
     def to_json(self) -> dict[str, object]:
         """Plain data in the shape that ``assay schema`` publishes."""
@@ -128,4 +134,6 @@ class Claim:
         )
 
     def _say(self, verdict: Verdict, because: str) -> Judgment:
-        return Judgment(id=self.id or str(self), claim=str(self), verdict=verdict, because=because)
+        return Judgment(
+            id=self.id or str(self), claim=str(self), verdict=verdict, because=because, budget=self.budget, about=self.about
+        )

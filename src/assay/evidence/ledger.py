@@ -54,6 +54,7 @@ class Ledger:
         self.folder = folder
         self._file = file
         self._entries = entries
+        self._end = file.seek(0, os.SEEK_END)
         self._parts = {(e.body["trial"], e.body["part"]): e.body["artefact"] for e in entries if e.kind == _PART}
 
     @classmethod
@@ -109,22 +110,23 @@ class Ledger:
         plain = json.loads(json.dumps(body))
         entry = Entry(seq, prev, kind, plain, _digest(seq, prev, kind, plain))
         line = json.dumps(vars(entry), separators=(",", ":")).encode() + b"\n"
-        end = self._file.seek(0, os.SEEK_END)
         try:
+            self._file.truncate(self._end)  # a torn line that could not be taken back when its write failed
             if self._file.write(line) != len(line):
                 raise OSError(28, "the line was written only in part")
             os.fsync(self._file.fileno())
         except OSError as error:
-            self._restore(end)
+            self._restore()
             raise LedgerError("LGR101", f"cannot write the ledger: {error.strerror}", where=str(self.folder)) from error
         self._entries.append(entry)
+        self._end += len(line)
         return entry
 
-    def _restore(self, end: int) -> None:
+    def _restore(self) -> None:
         try:
-            self._file.truncate(end)
+            self._file.truncate(self._end)
         except OSError:
-            return  # the torn line stays; the next opening cuts it off
+            return  # the torn line stays; the next entry or the next opening cuts it off
 
     def store(self, artefact: Artefact) -> str:
         """Writes the arrays, whole or not at all; returns their hash. Raises ``LedgerError`` (LGR101)."""

@@ -63,7 +63,7 @@ class AdversarialTraining:
 
     def __post_init__(self) -> None:
         if not (min(self.attack_steps, self.epochs, self.batch) >= 1 and 0 <= self.warmup <= 1 and self.rate > 0):
-            raise ConfigError("CFG130", f"{self} cannot be used")
+            raise ConfigError("CFG134", f"{self} cannot be used")
 
     def fit(self, model: nn.Module, x: Tensor, y: Tensor, *, seed: int) -> nn.Module:
         """A hardened copy of ``model``, in evaluation mode.

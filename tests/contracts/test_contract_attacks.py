@@ -1,0 +1,217 @@
+"""Every row of the catalog keeps to the contract, and the contract catches those that do not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+import assay
+from assay import catalog, evasion, targets, testing
+from assay.errors import ConfigError
+from assay.evasion.methods import Cascade, Certifier, Perturber
+from assay.evasion.threat import BUDGETS
+from assay.targets.access import Access
+
+CHEAP: dict[str, dict[str, object]] = {
+    "evasion.pgd": {"steps": 10, "restarts": 2},
+    "evasion.apgd": {"steps": 20},
+    "evasion.apgd-t": {"steps": 20, "targets": 2},
+    "evasion.fab": {"steps": 10},
+    "evasion.square": {"queries": 60},
+    "evasion.smoothing-radius": {"n": 2000},
+}
+EASY = frozenset({float("inf"), 2.0})
+
+
+def made(card: catalog.Card) -> object:
+    """The method of a row, with parameters that make it fast."""
+    return catalog.load(card)(**CHEAP.get(card.name, {}))
+
+
+def rows(kind: str) -> list[object]:
+    return [pytest.param(card, id=card.method) for card in catalog.listed(kind=kind)]
+
+
+@pytest.mark.parametrize("card", rows("attack"))
+def test_every_attack_keeps_to_the_contract(card: catalog.Card) -> None:
+    attack = made(card)
+    assert isinstance(attack, Perturber)
+    testing.check_attack(attack)
+
+
+@pytest.mark.parametrize("card", rows("proof"))
+def test_every_proof_keeps_to_the_contract(card: catalog.Card) -> None:
+    proof = made(card)
+    assert isinstance(proof, Certifier)
+    testing.check_proof(proof, defense=evasion.Smoothing(sigma=0.2) if card.needs == "labels" else None)
+
+
+def test_the_defenses_keep_to_the_contract() -> None:
+    assert {card.method for card in catalog.listed(kind="defense")} == {"smoothing", "adversarial-training"}
+    setting = testing._Setting.convolutional()
+    setting.model.eval()
+    testing.check_defense(evasion.Smoothing(sigma=0.1, n=10), setting.target, setting.x)
+    training = evasion.AdversarialTraining(budget=evasion.Linf(0.1), epochs=1)
+    testing.check_defense(training, setting.target, setting.x)
+    with pytest.raises(AssertionError, match="neither protect nor fit"):
+        testing.check_defense(object(), setting.target, setting.x)
+
+
+@pytest.mark.parametrize("card", [pytest.param(c, id=c.name) for c in catalog.listed()])
+def test_every_row_says_what_its_class_says(card: catalog.Card) -> None:
+    cls = catalog.load(card)
+    assert cls.__module__.startswith("assay.")
+    if card.kind in ("attack", "proof"):
+        assert card.needs == str(cls.needs)
+        assert {BUDGETS[name].norm for name in card.norms} == set(cls.norms)
+    else:
+        assert (card.needs, card.norms) == ("", ())
+
+
+def test_every_public_method_has_a_row() -> None:
+    listed = {catalog.load(card) for card in catalog.listed()}
+    budgets = set(BUDGETS.values())
+    public = {getattr(evasion, name) for name in evasion.__all__} - budgets
+    assert public == listed
+
+
+@pytest.mark.parametrize("package", [assay, evasion, targets], ids=lambda p: p.__name__)
+def test_every_public_name_resolves(package) -> None:
+    missing = []
+    for name in package.__all__:
+        try:
+            getattr(package, name)
+        except (ImportError, AttributeError):
+            missing.append(name)
+    assert missing == []
+
+
+def test_an_unknown_row_names_the_nearest() -> None:
+    with pytest.raises(ConfigError) as caught:
+        catalog.find("evasion.apgdd")
+    assert caught.value.code == "CFG131"
+    assert "did you mean 'evasion.apgd'" in caught.value.what
+
+
+def test_listing_imports_no_torch() -> None:
+    code = "import sys, assay.catalog as c; n = len(list(c.listed())); sys.exit(0 if n >= 16 and 'torch' not in sys.modules else 1)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_findings_name_every_code_that_the_sources_raise() -> None:
+    import re
+    from pathlib import Path
+
+    from assay.errors import findings
+
+    root = Path(import_module("assay").__file__).parent
+    said = {code for path in root.rglob("*.py") for code in re.findall(r"\"((?:ATK|CFG|DAT|DBT|LGR|PRF|RUN|TGT|THR)\d{3})\"", path.read_text())}
+    assert said - set(findings()) == set()
+
+
+@dataclass(frozen=True)
+class _Wrong:
+    """PGD, spoiled in one way."""
+
+    how: str
+    needs: ClassVar[Access] = Access.GRADIENTS
+    norms: ClassVar[frozenset[float]] = EASY
+
+    def perturb(self, view, x: Tensor, y: Tensor, budget, rng) -> Tensor:
+        z = evasion.PGD(steps=5).perturb(view, x, y, budget, rng)
+        spoil = {
+            "far": lambda: x + 3 * (z - x),
+            "outside": lambda: z - 0.01,
+            "lies": lambda: budget.random(x, view.bounds, rng),
+            "mixes": lambda: budget.project(z + 1e-3 * x.mean(0), x, view.bounds) if (z != x).any() else x,
+            "global": lambda: torch.where(torch.rand(1) > 2, x, z),
+            "writes": lambda: x.mul_(1.0).add_(1e-3) * 0 + z,
+            "weak": lambda: x,
+            "greedy": lambda: view.module() and z,
+            "unlike": lambda: z.float(),
+            "timid": lambda: torch.where((x > 0) & (x < 1), z, x),
+        }
+        return spoil[self.how]()
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("far", "left the budget"), ("outside", "left the budget or the box"), ("lies", "did not return the original"),
+        ("mixes", "did not return the original|influence each other"), ("global", "random numbers"),
+        ("writes", "caller's tensors"), ("weak", "broke none"), ("greedy", "was denied"), ("unlike", "returned torch.float32"),
+        ("timid", "never moves a pixel|did not return the original"),
+    ],
+)
+def test_the_contract_catches_an_attack_that_is(how: str, said: str) -> None:
+    with pytest.raises(AssertionError, match=said):
+        testing.check_attack(_Wrong(how))
+
+
+@dataclass(frozen=True)
+class _Overspends:
+    needs: ClassVar[Access] = Access.SCORES
+    norms: ClassVar[frozenset[float]] = frozenset({float("inf")})
+
+    def perturb(self, view, x: Tensor, y: Tensor, budget, rng) -> Tensor:
+        at = torch.arange(len(x))
+        for _ in range(testing.QUERIES + 1):
+            view.scores(x, at)
+        return x
+
+
+def test_the_contract_catches_an_attack_that_overspends() -> None:
+    with pytest.raises(AssertionError, match="budget of 100 queries"):
+        testing.check_attack(_Overspends())
+
+
+@dataclass(frozen=True)
+class _Boasts:
+    needs: ClassVar[Access] = Access.WEIGHTS
+    norms: ClassVar[frozenset[float]] = frozenset({float("inf")})
+    failure: float = 0.0
+    wrong_labels: bool = False
+
+    def certify(self, view, x: Tensor, y: Tensor, budget, rng) -> Tensor:
+        right = view.labels(x, torch.arange(len(x))) == y
+        radii = torch.full((len(x),), budget.radius, dtype=torch.float64)
+        return radii if self.wrong_labels else radii.masked_fill(~right, -torch.inf)
+
+
+def test_the_contract_refutes_a_proof_that_certifies_everything() -> None:
+    with pytest.raises(AssertionError, match="beyond their true distance"):
+        testing.check_proof(_Boasts())
+    with pytest.raises(AssertionError, match="which PGD broke"):
+        testing._check_on_network(_Boasts(), evasion.Linf(0.2))
+    with pytest.raises(AssertionError, match="a label that is not the prediction"):
+        testing._check_on_network(_Boasts(wrong_labels=True), evasion.Linf(1e-9))
+
+
+def test_the_contract_of_targets_holds_and_catches() -> None:
+    setting = testing._Setting.convolutional()
+    testing.check_target(setting.target, setting.x)
+
+    class Coupled(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            scores = x.flatten(1)[:, :3]
+            return scores - scores.mean(0)
+
+    with pytest.raises(AssertionError, match="of rows alone differ"):
+        testing.check_target(targets.torch(Coupled()), torch.rand(8, 5, generator=torch.Generator().manual_seed(0)))
+    with pytest.raises(AssertionError, match="at least two examples"):
+        testing.check_target(setting.target, setting.x[:1])
+
+
+def test_a_cascade_plays_its_stages_by_access() -> None:
+    cascade = evasion.AutoAttack()
+    assert isinstance(cascade, Cascade)
+    assert [type(s).__name__ for s in cascade.stages(evasion.Linf(0.1), Access.SCORES)] == ["Square"]
+    names = [type(s).__name__ for s in cascade.stages(evasion.Linf(0.1), Access.GRADIENTS)]
+    assert names == ["APGD", "TargetedAPGD", "FAB", "Square"]
