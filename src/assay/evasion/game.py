@@ -126,6 +126,8 @@ class EvasionGame:
             validate(data, bounds=(target.bounds.lower, target.bounds.upper), classes=None)
             x, _ = trial.points(slice(0, 16))
             target.check(x)
+            if target.offers >= Access.SCORES:
+                validate(data, bounds=None, classes=target.scores(x[:1]).shape[1])
             if target.randomized or not _steady(target, x):
                 trial.draws = self.draws
             yield from trial.play(self.chunk)
