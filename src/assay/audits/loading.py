@@ -8,12 +8,15 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from assay import catalog, data
 from assay.audits.plan import DataPlan, TargetPlan
 from assay.errors import AssayError, ConfigError
 from assay.targets.base import Protector, Target
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def load_data(plan: DataPlan, folder: Path) -> data.Dataset:
@@ -52,7 +55,7 @@ def _torch(plan: TargetPlan, folder: Path) -> Target:
         load_weights(model, folder / plan.weights, allow_pickle=plan.allow_pickle)
         model.eval()
     if plan.device:
-        model = model.to(plan.device)
+        model = _moved(model, plan.device)
     return torch_target(
         model,
         bounds=_bounds(plan),
@@ -62,6 +65,14 @@ def _torch(plan: TargetPlan, folder: Path) -> Target:
         batch=plan.batch,
         provenance=(("pickle", "allowed"),) if plan.allow_pickle else (),
     )
+
+
+def _moved(model: nn.Module, device: str) -> nn.Module:
+    try:
+        return model.to(device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        said = f"device = {device!r}: {str(error).splitlines()[0]}"
+        raise ConfigError("CFG104", said, where="[target] device") from error
 
 
 def _normalization(plan: TargetPlan) -> Any:
