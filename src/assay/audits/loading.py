@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from assay import catalog, data
 from assay.audits.plan import DataPlan, TargetPlan
-from assay.errors import AssayError, ConfigError
+from assay.errors import AssayError, ConfigError, nearest
 from assay.targets.base import Protector, Target
 
 if TYPE_CHECKING:
@@ -155,7 +155,9 @@ def _call(plan: TargetPlan, folder: Path) -> object:
 
 def _from_file(path: Path) -> Any:
     if not path.exists():
-        raise ConfigError("CFG140", f"there is no file {path.name!r}", where=str(path.parent))
+        siblings = [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else []
+        said = f"there is no file {path.name!r}{nearest(path.name, siblings)}"
+        raise ConfigError("CFG140", said, where=str(path.parent.resolve()))
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise ConfigError("CFG140", f"{path.name} is not Python", where=str(path.parent))
