@@ -14,7 +14,7 @@ from assay import catalog
 from assay.audits import suites
 from assay.audits.loading import load_data, load_target
 from assay.audits.plan import Plan, TrialPlan
-from assay.data import Dataset
+from assay.data import Dataset, validate
 from assay.errors import ConfigError, Unreachable
 from assay.evidence.claim import Claim, Judgment
 from assay.evidence.contradiction import CODE as CONTRADICTION
@@ -77,6 +77,7 @@ def perform(
         raise ConfigError("CFG150", "the plan has no [[trial]]")
     claims_of(plan)  # a claim that cannot be read is said before anything is spent, not after
     dataset = _cut(load_data(plan.data, folder), effort if suite else None)
+    validate(dataset, bounds=(plan.target.bounds[0], plan.target.bounds[1]), classes=None)
     trials = [_ready(trial, number, plan, effort) for number, trial in enumerate(plan.trial, 1)]
     games = [game_of(trial, dataset) for trial in trials]
     methods = [_methods(trial) for trial in trials]
