@@ -82,6 +82,10 @@ class Project:
     def points(self, x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> None:
         np.savez(self.folder / "points.npz", x=x, y=y)
 
+    def data(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        with np.load(self.folder / "points.npz") as archive:
+            return archive["x"], archive["y"]
+
     def lines(self) -> list[dict[str, Any]]:
         """The ledger's entries as they are on disk."""
         return [json.loads(line) for line in (self.folder / "assay-ledger" / "ledger.jsonl").read_text().splitlines()]

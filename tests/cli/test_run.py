@@ -222,8 +222,8 @@ def test_replay_holds_until_the_weights_change(cli, project) -> None:
 
 def test_replay_notices_other_data(cli, project) -> None:
     cli("run", "--json")
-    loaded = np.load(project.folder / "points.npz")
-    project.points(loaded["x"][::-1].copy(), loaded["y"][::-1].copy())
+    x, y = project.data()
+    project.points(x[::-1], y[::-1])
     changed = cli("replay", "--json")
     assert changed.code == 5
     assert changed.json[0]["why"] == "the data are not those of the evidence"
@@ -309,7 +309,7 @@ def test_suite_quick_cuts_the_points_and_fills_in_methods(cli, project) -> None:
 
 def test_suite_standard_is_what_a_plan_without_methods_gets(cli, project) -> None:
     project.edit('attacks = [{ name = "pgd", steps = 5 }]\nproofs = ["ibp"]\n', "")
-    project.points(*(part[:10] for part in np.load(project.folder / "points.npz").values()))
+    project.points(*(part[:10] for part in project.data()))
     said = cli("run", "--json")
     assert [e["attack"] for e in said.json["evidence"]] == ["AutoAttack()", "CROWN()"]
     assert robust(said) == {("played", "at most"): 0.0, ("proved", "at least"): 0.0}
