@@ -8,12 +8,15 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from assay import catalog, data
 from assay.audits.plan import DataPlan, TargetPlan
-from assay.errors import AssayError, ConfigError
+from assay.errors import AssayError, ConfigError, nearest
 from assay.targets.base import Protector, Target
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def load_data(plan: DataPlan, folder: Path) -> data.Dataset:
@@ -52,7 +55,7 @@ def _torch(plan: TargetPlan, folder: Path) -> Target:
         load_weights(model, folder / plan.weights, allow_pickle=plan.allow_pickle)
         model.eval()
     if plan.device:
-        model = model.to(plan.device)
+        model = _moved(model, plan.device)
     return torch_target(
         model,
         bounds=_bounds(plan),
@@ -62,6 +65,14 @@ def _torch(plan: TargetPlan, folder: Path) -> Target:
         batch=plan.batch,
         provenance=(("pickle", "allowed"),) if plan.allow_pickle else (),
     )
+
+
+def _moved(model: nn.Module, device: str) -> nn.Module:
+    try:
+        return model.to(device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        said = f"device = {device!r}: {str(error).splitlines()[0]}"
+        raise ConfigError("CFG104", said, where="[target] device") from error
 
 
 def _normalization(plan: TargetPlan) -> Any:
@@ -144,7 +155,9 @@ def _call(plan: TargetPlan, folder: Path) -> object:
 
 def _from_file(path: Path) -> Any:
     if not path.exists():
-        raise ConfigError("CFG140", f"there is no file {path.name!r}", where=str(path.parent))
+        siblings = [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else []
+        said = f"there is no file {path.name!r}{nearest(path.name, siblings)}"
+        raise ConfigError("CFG140", said, where=str(path.parent.resolve()))
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise ConfigError("CFG140", f"{path.name} is not Python", where=str(path.parent))

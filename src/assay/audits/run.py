@@ -14,7 +14,7 @@ from assay import catalog
 from assay.audits import suites
 from assay.audits.loading import load_data, load_target
 from assay.audits.plan import Plan, TrialPlan
-from assay.data import Dataset
+from assay.data import Dataset, validate
 from assay.errors import ConfigError, Unreachable
 from assay.evidence.claim import Claim, Judgment
 from assay.evidence.contradiction import CODE as CONTRADICTION
@@ -75,7 +75,9 @@ def perform(
     effort = suites.find(suite or suites.needed(plan) or "standard")
     if not plan.trial:
         raise ConfigError("CFG150", "the plan has no [[trial]]")
+    claims_of(plan)  # a claim that cannot be read is said before anything is spent, not after
     dataset = _cut(load_data(plan.data, folder), effort if suite else None)
+    validate(dataset, bounds=(plan.target.bounds[0], plan.target.bounds[1]), classes=None)
     trials = [_ready(trial, number, plan, effort) for number, trial in enumerate(plan.trial, 1)]
     games = [game_of(trial, dataset) for trial in trials]
     methods = [_methods(trial) for trial in trials]
@@ -102,11 +104,16 @@ def judged(plan: Plan, found: Sequence[Evidence]) -> Outcome:
 
 def judge(plan: Plan, found: Sequence[Evidence]) -> list[Judgment]:
     """The verdict on every claim of the plan."""
+    return [claim.judge(found) for claim in claims_of(plan)]
+
+
+def claims_of(plan: Plan) -> list[Claim]:
+    """The claims of the plan, read. Raises ``ConfigError`` (CFG120, THR104)."""
     claims = []
     for number, c in enumerate(plan.claim, 1):
         budget = game_class(plan.trial[0]).budget_named(c.budget) if c.budget and plan.trial else ""
         claims.append(Claim.parse(c.that, id=c.id or f"claim-{number}", about=c.about, budget=budget))
-    return [claim.judge(found) for claim in claims]
+    return claims
 
 
 def _cut(dataset: Dataset, effort: suites.Suite | None) -> Dataset:

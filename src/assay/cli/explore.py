@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from assay import catalog
+from assay.cli.screen import save
 from assay.errors import ConfigError, findings, nearest
 
 TEMPLATE = '''\
@@ -45,7 +46,7 @@ def init(path: Path, force: bool) -> None:
     """Write a plan to start from."""
     if path.exists() and not force:
         raise ConfigError("CFG105", f"{path} exists", where=str(path))
-    path.write_text(TEMPLATE.format(name=path.name), encoding="utf-8")
+    save(path, TEMPLATE.format(name=path.name))
     click.echo(f"wrote {path}; next: edit it, then assay run {path}", err=True)
 
 

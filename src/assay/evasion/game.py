@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from assay.data import Dataset, arrays, validate
-from assay.errors import AssayError, ConfigError, LedgerError
+from assay.errors import ConfigError, LedgerError
 from assay.evasion.doubts import examine, of_method
 from assay.evasion.methods import Cascade, Certifier, Method, Perturber, name_of
 from assay.evasion.threat import MISCLASSIFY, TARGETED, parse_budget
@@ -123,19 +123,22 @@ class EvasionGame:
         methods: tuple[Method, ...] = (*attacks, *proofs)
         data = arrays(_array(self.x), _array(self.y))
         trial = self._trial(methods, data, target, seed, memory or Forgetful())
+        doubts: tuple[Doubt, ...] = ()
         try:
             validate(data, bounds=(target.bounds.lower, target.bounds.upper), classes=None)
             x, _ = trial.points(slice(0, 16))
             target.check(x)
+            if target.offers >= Access.SCORES:
+                validate(data, bounds=None, classes=target.scores(x[:1]).shape[1])
             if target.randomized or not _steady(target, x):
                 trial.draws = self.draws
             yield from trial.play(self.chunk)
+            with trial.seeded("doubts"):
+                doubts = examine(trial) if len(trial.errors) < len(methods) else ()
         except LedgerError:
             raise
-        except AssayError as error:
-            trial.errors = dict.fromkeys(range(len(methods)), error)
-        with trial.seeded("doubts"):
-            doubts = examine(trial) if len(trial.errors) < len(methods) else ()
+        except Exception as error:  # the model's own code runs here: whatever it raises is a reason, not a crash
+            trial.errors = {**dict.fromkeys(range(len(methods)), error), **trial.errors}
         for owner in range(len(methods)):
             yield self._evidence(trial, owner, doubts)
 
@@ -154,12 +157,16 @@ class EvasionGame:
         method, target = trial.methods[owner], trial.target
         identity = content_hash(trial.identity, owner)
         threat, seed = self.threat.describe(), trial.seed
+        proved = isinstance(method, Certifier)
+        if not proved and owner not in trial.errors:
+            try:
+                with trial.seeded(f"doubts/{owner}"):
+                    doubts = (*doubts, *of_method(trial, owner))
+            except Exception as error:  # the model's own code, again
+                trial.errors[owner] = error
         if owner in trial.errors:
             return not_run(game=self.name, trial=identity, target=target.name, threat=threat,
                            attack=name_of(method), seed=seed, error=trial.errors[owner])
-        proved = isinstance(method, Certifier)
-        with trial.seeded(f"doubts/{owner}"):
-            doubts = () if proved else (*doubts, *of_method(trial, owner))
         return Evidence(
             kind="proved" if proved else "played",
             game=self.name,
@@ -170,7 +177,7 @@ class EvasionGame:
             seed=seed,
             bounds=self._bounds(trial, owner),
             cost=trial.spent[owner].total(),
-            doubts=doubts,
+            doubts=() if proved else doubts,
             artefacts=_artefacts(trial, owner),
             provenance={"data": arrays(_array(self.x), _array(self.y)).fingerprint, **target.fingerprint()},
         )

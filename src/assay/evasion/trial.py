@@ -138,7 +138,7 @@ class Trial:
                 continue
             yield Progress(turn.label, rows.start, len(self.y), self._note(rows))
             try:
-                part = self._kept(f"{rows.start}-{rows.stop}/{number}", partial(self._earn, turn, rows, x, y, views))
+                part = self._kept(self._part(rows, number), partial(self._earn, turn, rows, x, y, views))
                 self._apply(turn, rows, part)
             except LedgerError:
                 raise  # what is earned from here on could not be kept: stop while everything so far is safe
@@ -161,6 +161,11 @@ class Trial:
 
     def _note(self, rows: slice) -> str:
         return f"{len(self.board.standing(slice(0, rows.stop), self.budget.radius))} of {rows.stop} points open"
+
+    def _part(self, rows: slice, number: int) -> str:
+        """What the memory knows this turn by: with methods missing it meets other points, so it is another part."""
+        missing = "".join(f" without {owner}" for owner in sorted(self.errors))
+        return f"{rows.start}-{rows.stop}/{number}{missing}"
 
     def _kept(self, part: str, earn: Earn) -> Arrays:
         kept = self.memory.recall(self.identity, part)

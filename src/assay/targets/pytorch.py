@@ -246,11 +246,15 @@ def torch_target(
         batch: the most rows in one forward.
 
     Raises:
-        TargetError: TGT106 for an unknown normalization, TGT107 for bounds that are no interval.
+        TargetError: TGT101 without weights, TGT106 for an unknown normalization, TGT107 for bounds that are no
+            interval.
     """
     lower, upper = bounds
     if not lower < upper:
         raise TargetError("TGT107", f"bounds must be (lower, upper) with lower < upper; got {bounds}")
+    if bare := next((name for name, p in model.named_parameters() if p.is_meta), ""):
+        raise TargetError("TGT101", f"{name or type(model).__name__} has no weights: {bare!r} is on the meta device",
+                          fix="Load the weights, or move the model to a real device before it is handed over.")
     parameter = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     layer = normalizer(normalize, parameter.device, parameter.dtype)
     core = without_softmax(model) if outputs == "probabilities" else None

@@ -56,19 +56,21 @@ def _read(path: Path, *, allow_pickle: bool) -> object:
     try:
         return torch.load(path, map_location="cpu", weights_only=not allow_pickle)
     except pickle.UnpicklingError as error:
-        if "weights_only" in str(error).lower() or "unsupported" in str(error).lower():
+        if _is_pickle(path) or "GLOBAL" in str(error):
             said = "the file holds more than tensors and needs unpickling"
             raise ConfigError("CFG142", said, where=path.name) from error
         raise ConfigError("CFG141", f"not a whole torch file: {error}", where=path.name) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # a damaged archive, or a permitted pickle whose code raises anything
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError("CFG141", f"not a whole torch file: {said[:200]}", where=path.name) from error
 
 
 def _is_pickle(path: Path) -> bool:
     """Whether the bytes are a pickle or torch's zip of one, judged without loading anything."""
-    head = path.read_bytes()[:2]
-    return zipfile.is_zipfile(path) or (len(head) == 2 and head[0] == 0x80 and head[1] <= 5)
+    with path.open("rb") as file:
+        head = file.read(9)
+    # A safetensors file starts with the length of its header, which may look like a pickle's first bytes, and "{".
+    return zipfile.is_zipfile(path) or (len(head) > 1 and head[0] == 0x80 and 2 <= head[1] <= 5 and head[8:] != b"{")
 
 
 def _unwrap(loaded: object, path: Path) -> Mapping[str, Tensor]:

@@ -1,0 +1,5 @@
+"""``python -m assay``: the same as the console command."""
+
+from assay.cli import main
+
+main()
