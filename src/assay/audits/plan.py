@@ -35,7 +35,7 @@ class HttpPlan(_Section):
     """How to speak to a served model.
 
     Attributes:
-        protocol: ``"v2"``, the Open Inference Protocol; or ``"json"``: ``{"instances": […]}`` to ``{"predictions": […]}``.
+        protocol: ``"v2"``, the Open Inference Protocol; ``"json"``: ``{"instances": […]}`` to ``{"predictions": […]}``.
         model, version: as the server knows them; protocol v2 only.
         input_name, output_name: which tensors are meant, where the server has several or does not describe them.
         auth_env: the environment variable that holds the token; the token itself never stands in a plan.
@@ -68,8 +68,8 @@ class TargetPlan(_Section):
         weights: torch only: a state dict: ``.safetensors``, or ``.pth`` / ``.pt`` (tensors only).
         arguments: keyword arguments of the callable.
         bounds: the box in which inputs live, before normalization.
-        normalize: ``"cifar10"``, ``"cifar100"``, ``"imagenet"``, ``"mnist"`` or ``[[means], [stds]]``; left out where the
-            model does it itself.
+        normalize: ``"cifar10"``, ``"cifar100"``, ``"imagenet"``, ``"mnist"`` or ``[[means], [stds]]``; left out where
+            the model does it itself.
         outputs: what the model returns; for sklearn and http ``"labels"`` for labels alone, anything else means scores.
         name: how the report calls it.
         device: where a torch model runs, such as ``"cuda"``; empty: where the callable left it.
