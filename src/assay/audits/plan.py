@@ -32,7 +32,19 @@ class _Section(BaseModel):
 
 
 class HttpPlan(_Section):
-    """How to speak to a served model."""
+    """How to speak to a served model.
+
+    Attributes:
+        protocol: ``"v2"``, the Open Inference Protocol; ``"json"``: ``{"instances": […]}`` to ``{"predictions": […]}``.
+        model, version: as the server knows them; protocol v2 only.
+        input_name, output_name: which tensors are meant, where the server has several or does not describe them.
+        auth_env: the environment variable that holds the token; the token itself never stands in a plan.
+        auth_header: the header that the token is sent in.
+        timeout: seconds to wait for an answer.
+        retries: how often a request is sent again after a dropped connection or a plea to come back later.
+        rate: at most so many requests a second; left out: no limit.
+        workers: requests under way at once.
+    """
 
     protocol: Literal["v2", "json"] = "v2"
     model: str = ""
@@ -51,11 +63,20 @@ class TargetPlan(_Section):
     """What is under test.
 
     Attributes:
+        kind: what is behind ``load``.
         load: torch and sklearn: ``package.module:callable`` or ``file.py:callable``; onnx: a file; http: a URL.
-        weights: a state dict: ``.safetensors``, or ``.pth`` / ``.pt`` (tensors only).
+        weights: torch only: a state dict: ``.safetensors``, or ``.pth`` / ``.pt`` (tensors only).
         arguments: keyword arguments of the callable.
+        bounds: the box in which inputs live, before normalization.
+        normalize: ``"cifar10"``, ``"cifar100"``, ``"imagenet"``, ``"mnist"`` or ``[[means], [stds]]``; left out where
+            the model does it itself.
+        outputs: what the model returns; for sklearn and http ``"labels"`` for labels alone, anything else means scores.
+        name: how the report calls it.
+        device: where a torch model runs, such as ``"cuda"``; empty: where the callable left it.
+        batch: rows that the model sees at once.
         allow_pickle: whether a pickle may be loaded, which can run code; the evidence records it.
         defenses: methods that wrap the target, first to last.
+        http: how to speak to a served model.
     """
 
     kind: Literal["torch", "onnx", "sklearn", "http"] = "torch"
@@ -74,7 +95,15 @@ class TargetPlan(_Section):
 
 
 class DataPlan(_Section):
-    """What it is judged on; see :func:`assay.data.load` for the grammar of ``load``."""
+    """What it is judged on; ``assay.data.load`` has the grammar of ``load``.
+
+    Attributes:
+        load: ``[kind:]path[#split][[start]:[stop]]``, such as ``mnist:data/mnist#test[:1000]``.
+        layout: of images: channels first, channels last, told from the shape, or kept as it is.
+        scale: ``"unit"`` brings 8-bit pixels to [0, 1]; ``"none"`` leaves 0 to 255.
+        size: ``[height, width]`` to which every image is resized.
+        classes: the names of the classes in the order of the model's outputs, where labels are names.
+    """
 
     load: str
     layout: Literal["auto", "nchw", "nhwc", "keep"] = "auto"
@@ -84,7 +113,16 @@ class DataPlan(_Section):
 
 
 class ThreatPlan(_Section):
-    """What the adversary may do."""
+    """What the adversary may do.
+
+    Attributes:
+        budget: a norm and a radius in the data's units: ``"linf 8/255"``, ``"l2 0.5"``; with ``uint8`` at its end the
+            inputs must be images of 8 bits a channel.
+        access: the most that it sees of the target.
+        goal: any wrong label, or the label given with each point.
+        knows: what it knows of the design; noted in the evidence.
+        queries: how many inputs it may submit per point; left out: no limit.
+    """
 
     budget: str
     access: Literal["labels", "scores", "gradients", "weights"] = "gradients"
@@ -97,9 +135,14 @@ class TrialPlan(_Section):
     """One trial: a game under a threat, with attacks on one side and proofs on the other.
 
     Attributes:
-        attacks, proofs: names, or tables of a name and parameters; empty: the suite's.
-        curve: further radii.
-        chunk: points in one batch.
+        id: how messages call it.
+        game: the family; there is one so far.
+        threat: what the adversary may do.
+        attacks, proofs: names, or tables of a name and parameters; where both are empty, the suite's.
+        seed: of everything random in the trial.
+        curve: further radii at which both sides are wanted.
+        confidence: one-sided, of what the points imply beyond themselves.
+        chunk: points in one batch; a run that is interrupted loses at most one method on one chunk.
     """
 
     id: str = ""
@@ -114,7 +157,14 @@ class TrialPlan(_Section):
 
 
 class ClaimPlan(_Section):
-    """What must hold."""
+    """What must hold.
+
+    Attributes:
+        id: what ``--require`` and reports call it.
+        that: a quantity, ``>=`` or ``<=``, and a level: ``"robust accuracy >= 0.40"``.
+        about: the distribution that the points were drawn from, or these very points.
+        budget: where trials differ in budget, the one that is meant; empty: all of them.
+    """
 
     id: str = ""
     that: str
