@@ -130,7 +130,9 @@ class EvasionGame:
             x, _ = trial.points(slice(0, 16))
             target.check(x)
             if target.offers >= Access.SCORES:
-                validate(data, bounds=None, classes=target.scores(x[:1]).shape[1])
+                with trial.seeded("classes"):
+                    classes = target.scores(x[:1]).shape[1]
+                validate(data, bounds=None, classes=classes)
             if target.randomized or not _steady(target, x):
                 trial.draws = self.draws
             yield from trial.play(self.chunk)
