@@ -40,6 +40,7 @@ class EvasionGame:
         chunk: points in one batch; each chunk is kept as soon as it is earned.
         confidence: one-sided, of what is implied beyond these points.
         draws: looks at a randomized target per judgment; a point is broken if most go wrong.
+        source: where the examples come from, as errors name it.
     """
 
     x: Tensor | NDArray[np.generic]
@@ -50,6 +51,7 @@ class EvasionGame:
     confidence: float = CONFIDENCE
     draws: int = 11
     name: str = "evasion"
+    source: str = "arrays"
 
     def __post_init__(self) -> None:
         if self.threat.goal not in (MISCLASSIFY, TARGETED):
@@ -62,7 +64,7 @@ class EvasionGame:
             access=words.access, knows=words.knows, goal=words.goal, queries=words.queries
         )
         return cls(data.x, data.y, threat=threat, curve=settings.curve, chunk=settings.chunk,
-                   confidence=settings.confidence)
+                   confidence=settings.confidence, source=data.name)
 
     @staticmethod
     def budget_named(text: str) -> str:
@@ -121,7 +123,7 @@ class EvasionGame:
     ) -> Iterator[Progress | Evidence]:
         """The same as :meth:`bracket`, yielding progress on the way and the evidence at the end."""
         methods: tuple[Method, ...] = (*attacks, *proofs)
-        data = arrays(_array(self.x), _array(self.y))
+        data = arrays(_array(self.x), _array(self.y), name=self.source)
         trial = self._trial(methods, data, target, seed, memory or Forgetful())
         doubts: tuple[Doubt, ...] = ()
         try:
@@ -129,7 +131,9 @@ class EvasionGame:
             x, _ = trial.points(slice(0, 16))
             target.check(x)
             if target.offers >= Access.SCORES:
-                validate(data, bounds=None, classes=target.scores(x[:1]).shape[1])
+                with trial.seeded("classes"):
+                    classes = target.scores(x[:1]).shape[1]
+                validate(data, bounds=None, classes=classes)
             if target.randomized or not _steady(target, x):
                 trial.draws = self.draws
             yield from trial.play(self.chunk)

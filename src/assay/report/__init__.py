@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from assay.report.cases import WorstCases as WorstCases
@@ -39,3 +41,13 @@ def __getattr__(name: str) -> object:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_LAZY[name]), name)
+
+
+class _Callable(ModuleType):
+    """``assay.report`` is this package and, to users of the library, the function that builds a report."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return import_module("assay.api").report(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Callable
