@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from assay.data import Dataset, arrays, validate
-from assay.errors import AssayError, ConfigError, LedgerError
+from assay.errors import ConfigError, LedgerError
 from assay.evasion.doubts import examine, of_method
 from assay.evasion.methods import Cascade, Certifier, Method, Perturber, name_of
 from assay.evasion.threat import MISCLASSIFY, TARGETED, parse_budget
@@ -129,12 +129,12 @@ class EvasionGame:
             if target.randomized or not _steady(target, x):
                 trial.draws = self.draws
             yield from trial.play(self.chunk)
+            with trial.seeded("doubts"):
+                doubts = examine(trial) if len(trial.errors) < len(methods) else ()
         except LedgerError:
             raise
-        except AssayError as error:
-            trial.errors = dict.fromkeys(range(len(methods)), error)
-        with trial.seeded("doubts"):
-            doubts = examine(trial) if len(trial.errors) < len(methods) else ()
+        except Exception as error:  # the target's own, outside of any method's turn
+            trial.errors, doubts = dict.fromkeys(range(len(methods)), error), ()
         for owner in range(len(methods)):
             yield self._evidence(trial, owner, doubts)
 
@@ -157,8 +157,12 @@ class EvasionGame:
             return not_run(game=self.name, trial=identity, target=target.name, threat=threat,
                            attack=name_of(method), seed=seed, error=trial.errors[owner])
         proved = isinstance(method, Certifier)
-        with trial.seeded(f"doubts/{owner}"):
-            doubts = () if proved else (*doubts, *of_method(trial, owner))
+        try:
+            with trial.seeded(f"doubts/{owner}"):
+                doubts = () if proved else (*doubts, *of_method(trial, owner))
+        except Exception as error:
+            return not_run(game=self.name, trial=identity, target=target.name, threat=threat,
+                           attack=name_of(method), seed=seed, error=error)
         return Evidence(
             kind="proved" if proved else "played",
             game=self.name,
