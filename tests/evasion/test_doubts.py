@@ -62,6 +62,14 @@ def test_a_sound_model_raises_no_doubt(seed: int, attack: Any) -> None:
     assert evidence.kind == "played"
 
 
+@pytest.mark.parametrize("kind", [evasion.L2, evasion.L1, evasion.L0], ids=lambda k: k.__name__)
+def test_a_sound_model_raises_no_doubt_in_other_norms(kind: Any) -> None:
+    target = targets.torch(network(), name="net")
+    x = torch.rand(40, INPUTS, generator=torch.Generator().manual_seed(0))
+    game = evasion.EvasionGame(x, target.labels(x), threat=kind({evasion.L2: 0.2, evasion.L1: 0.3, evasion.L0: 1}[kind]).threat())
+    assert codes(game.play(evasion.PGD(steps=10), target, seed=0)) == []
+
+
 def test_random_outputs() -> None:
     def noise(x: Tensor) -> Tensor:
         return x + 0.02 * torch.randn_like(x)
@@ -209,7 +217,7 @@ def test_a_forward_that_takes_gradients() -> None:
 def test_layers_in_training_mode(layer: nn.Module) -> None:
     model = nn.Sequential(layer.train(), network())
     model.training = False  # the flag of the whole says nothing of its parts
-    (evidence,) = found(model)
+    (evidence,) = found(model, radius=1e-6)
     assert "DBT110" in codes(evidence)
     assert ("DBT101" in codes(evidence)) == isinstance(layer, nn.Dropout)
     layer.eval()
