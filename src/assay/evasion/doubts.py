@@ -71,6 +71,7 @@ def _look(trial: Trial, x: Tensor, y: Tensor) -> Iterator[Doubt]:
     if isinstance(target, TorchTarget):
         if layers := target.training_layers:
             yield Doubt("DBT110", f"layers in training mode: {', '.join(layers[:3])}{'…' if len(layers) > 3 else ''}")
+            return  # batch statistics even raise on a single row: what else is probed would not be of this model
         with _watched() as calls:
             target.scores(x[:2])
         if calls:
@@ -106,7 +107,7 @@ def _dead(trial: Trial, x: Tensor, y: Tensor, loss: str) -> float:
 
 def _sanity(trial: Trial, x: Tensor, y: Tensor) -> Iterator[Doubt]:
     """More steps and a larger radius must not do worse; an unbounded attack must reach chance."""
-    ball, classes = trial.budget, trial.target.scores(x[:1]).shape[1]
+    ball, classes = trial.budget, trial.target.scores(x[:2]).shape[1]
     few, many = (_survivors(trial, x, y, ball, steps) for steps in (5, 40))
     wide = _survivors(trial, x, y, ball.at(2 * ball.radius), 40)
     slack = max(2, round(0.05 * len(x)))

@@ -112,6 +112,8 @@ class Trial:
         for start in range(0, len(self.y), chunk):
             rows = slice(start, min(start + chunk, len(self.y)))
             yield from self._chunk(rows, turns)
+            if len(self.errors) == len(self.methods):
+                return
 
     def points(self, rows: slice) -> tuple[Tensor, Tensor]:
         """These examples and labels as tensors where the target lives."""
@@ -130,7 +132,13 @@ class Trial:
 
     def _chunk(self, rows: slice, turns: Sequence[Turn]) -> Iterator[Progress]:
         x, y = self.points(rows)
-        clean = self._kept(f"{rows.start}-{rows.stop}/clean", partial(self._look, rows, x, y))
+        try:
+            clean = self._kept(f"{rows.start}-{rows.stop}/clean", partial(self._look, rows, x, y))
+        except LedgerError:
+            raise
+        except Exception as error:  # the target's own: no method can go on
+            self.errors = {owner: self.errors.get(owner, error) for owner in range(len(self.methods))}
+            return
         self.board.correct[rows] = clean["correct"]
         views: dict[int, View] = {}
         for number, turn in enumerate(turns):

@@ -135,5 +135,6 @@ class Claim:
 
     def _say(self, verdict: Verdict, because: str) -> Judgment:
         return Judgment(
-            id=self.id or str(self), claim=str(self), verdict=verdict, because=because, budget=self.budget, about=self.about
+            id=self.id or str(self), claim=str(self), verdict=verdict, because=because,
+            budget=self.budget, about=self.about,
         )
