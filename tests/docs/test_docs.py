@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
-import assay
 import pytest
+
+import assay
 from assay import catalog, evasion
 from assay.audits.plan import Plan
 from assay.cli import group
@@ -107,6 +109,14 @@ def test_the_names_at_the_top_are_those_the_readme_lists():
         assert getattr(assay, name) is not None
 
 
+def test_report_stays_a_function_whatever_was_imported():
+    import assay.report.words
+    from assay import api
+
+    assert assay.report is api.report
+    assert "assay.report.words" in sys.modules
+
+
 def methods():
     return [card for card in catalog.CARDS if card.kind != "game"]
 
@@ -163,7 +173,7 @@ def test_snippets_run(page, tmp_path, monkeypatch, capsys):
         if key == "file":
             (tmp_path / value).write_text(body, encoding="utf-8")
         elif language == "python" and key != "server":
-            exec(compile(body, named(page), "exec"), names)
+            exec(compile(body, named(page), "exec", dont_inherit=True), names)
         elif language == "sh" and key == "run":
             for line in body.splitlines():
                 words = shlex.split(line, comments=True)
