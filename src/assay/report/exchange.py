@@ -55,7 +55,7 @@ def _evidence() -> JsonSchema:
         "artefacts": _texts("By name, the sha256 in hexadecimal of arrays that outlive the run: adversarial inputs, …"),
         "provenance": _texts("What replay checks: versions, fingerprints of data and model, pickles loaded."),
         "error": _text("Of a trial that could not run, the coded reason; otherwise empty."),
-        "error_exit": {"description": "The exit code that this reason stands for; 0 where the trial ran.", "type": "integer"},
+        "error_exit": _whole("The exit code that this reason stands for; 0 where the trial ran."),
     })
 
 
