@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +23,13 @@ ROBUST = "robust accuracy"
 def quantity_at(quantity: str, budget: str) -> str:
     """The name of a quantity at one budget of a curve: ``robust accuracy @ linf 0.03``."""
     return f"{quantity} @ {budget}"
+
+
+def outward(value: float, side: Side) -> float:
+    """The value to four decimals, rounded so that the printed bound still holds: up of at most, down of at least."""
+    if not math.isfinite(value):
+        return value
+    return math.ceil(value * 1e4 - 1e-9) / 1e4 if side == AT_MOST else math.floor(value * 1e4 + 1e-9) / 1e4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +71,8 @@ class Bound:
         )
 
     def __str__(self) -> str:
+        value = outward(self.value, self.side)
         return (
             f"{self.quantity} {self.side} {self.estimate:.2%} on these {self.n} points, "
-            f"{self.side} {self.value:.2%} beyond them ({self.confidence:.0%} confidence, {self.method})"
+            f"{self.side} {value:.2%} beyond them ({self.confidence:.0%} confidence, {self.method})"
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from assay.errors import ConfigError
-from assay.evidence.bound import Bound
+from assay.evidence.bound import Bound, outward
 from assay.evidence.record import Evidence
 
 Verdict = Literal["broken", "standing", "proven", "undecided"]
@@ -130,7 +130,7 @@ class Claim:
     def _sentence(self, bound: Bound) -> str:
         return (
             f"{bound.quantity} {bound.side} {bound.estimate:.4g} on {bound.n} points"
-            f" ({bound.side} {bound.value:.4g} beyond them at {bound.confidence:.0%} confidence)"
+            f" ({bound.side} {outward(bound.value, bound.side):.10g} beyond them at {bound.confidence:.0%} confidence)"
         )
 
     def _say(self, verdict: Verdict, because: str) -> Judgment:
