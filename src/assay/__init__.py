@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,19 +36,3 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, attribute = _LAZY[name]
     return getattr(import_module(module), attribute) if attribute else import_module(module)
-
-
-class _Face(ModuleType):
-    """This module, on which ``report`` stays the function: importing the folder of that name would replace it."""
-
-    @property
-    def report(self) -> object:
-        """:func:`assay.api.report`."""
-        return __getattr__("report")
-
-    @report.setter
-    def report(self, folder: object) -> None:
-        """The import system's assignment of the folder; it stays importable by its full name."""
-
-
-sys.modules[__name__].__class__ = _Face

@@ -14,10 +14,10 @@ from assay.evidence.claim import Claim
 from assay.evidence.contradiction import with_contradictions
 from assay.evidence.ledger import Ledger
 from assay.evidence.record import Evidence
-from assay.report import Meta, build, to_html, to_junit, to_markdown
+from assay.reports import Meta, build, to_html, to_junit, to_markdown
 
 if TYPE_CHECKING:
-    from assay.report import Report
+    from assay.reports import Report
 
 
 @dataclass(frozen=True)

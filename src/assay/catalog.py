@@ -75,8 +75,8 @@ def _defense(name: str, entry: str, summary: str, stage: Stage) -> Card:
 
 
 def _proof(name: str, entry: str, summary: str, norms: tuple[str, ...] = _BALLS, needs: str = "weights") -> Card:
-    return Card(name=f"evasion.{name}", kind="proof", entry=f"assay.evasion.proofs.{entry}", summary=summary, needs=needs,
-                norms=norms)
+    return Card(name=f"evasion.{name}", kind="proof", entry=f"assay.evasion.proofs.{entry}", summary=summary,
+                needs=needs, norms=norms)
 
 
 CARDS: tuple[Card, ...] = (

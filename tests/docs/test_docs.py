@@ -110,11 +110,11 @@ def test_the_names_at_the_top_are_those_the_readme_lists():
 
 
 def test_report_stays_a_function_whatever_was_imported():
-    import assay.report.words
+    import assay.reports.words
     from assay import api
 
     assert assay.report is api.report
-    assert "assay.report.words" in sys.modules
+    assert "assay.reports.words" in sys.modules
 
 
 def methods():

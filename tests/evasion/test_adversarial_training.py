@@ -79,7 +79,9 @@ def test_the_radius_warms_up_and_progress_is_told() -> None:
     x, y = demo.digits("train[:64]")
     *progress, model = evasion.AdversarialTraining(budget=Linf(0.2), epochs=5, warmup=0.4).rounds(demo.network(), x, y, seed=0)
     names = [p.method for p in progress if isinstance(p, Progress)]
-    assert names == ["training in linf 0.1"] + ["training in linf 0.2"] * 4
+    notes = [p.note.partition(",")[0] for p in progress if isinstance(p, Progress)]
+    assert names == ["adversarial training"] * 5
+    assert notes == ["linf 0.1"] + ["linf 0.2"] * 4
     assert isinstance(model, nn.Module)
 
 

@@ -155,13 +155,27 @@ def test_steepest_has_unit_norm_and_gains_most(norm):
     assert torch.equal(steepest(torch.zeros(2, 3), norm), torch.zeros(2, 3))
 
 
-@pytest.mark.parametrize("norm", [INF, 2, 1])
+@pytest.mark.parametrize("norm", [INF, 2])
 def test_random_deltas_have_the_radius(norm):
     x0 = torch.zeros(6, 3, 5, dtype=torch.float64)
     radius = torch.linspace(0.5, 3, 6, dtype=torch.float64)
-    length = distance(random_delta(x0, radius, norm, Stream.seeded(0, torch.arange(6))), norm)
+    length = distance(random_delta(x0, radius, norm, 1.0, Stream.seeded(0, torch.arange(6))), norm)
     if norm == INF:
         assert (length <= radius).all()
         assert (length > radius / 2).all()
     else:
         torch.testing.assert_close(length, radius)
+
+
+def test_random_starts_in_l1_are_sparse_and_differ():
+    """Noise scaled into the ball would be all but zero everywhere, and every restart the same search."""
+    x0 = torch.full((50, 400), 0.5, dtype=torch.float64)
+    radius = torch.full((50,), 4.0, dtype=torch.float64)
+    streams = Stream.seeded(0, torch.arange(50))
+    first, second = (
+        project_l1(x0 + random_delta(x0, radius, 1, 1.0, streams.fold(r)), x0, radius, 0.0, 1.0) - x0 for r in (0, 1)
+    )
+    torch.testing.assert_close(first.abs().sum(1), radius)
+    assert (distance(first, 0) < 40).all()
+    overlap = ((first != 0) & (second != 0)).sum(1) / (first != 0).sum(1)
+    assert float(overlap.mean()) < 0.2

@@ -61,7 +61,8 @@ def _hardened(plain: TorchTarget, seed: int) -> Generator[Progress, None, TorchT
 
 def _audited(game: evasion.EvasionGame, target: Target, seed: int) -> Generator[Progress, None, list[Evidence]]:
     found = []
-    for event in game.rounds((evasion.TargetedAPGD(steps=50), evasion.Square(queries=1000)), (evasion.CROWN(),), target, seed=seed):
+    attacks, proofs = (evasion.TargetedAPGD(steps=50), evasion.Square(queries=1000)), (evasion.CROWN(),)
+    for event in game.rounds(attacks, proofs, target, seed=seed):
         if isinstance(event, Evidence):
             found.append(event)
         else:

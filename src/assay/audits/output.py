@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.evidence.record import Evidence
-from assay.report import WorstCases
+from assay.reports import WorstCases
 
 
 def worst_cases(

@@ -51,7 +51,7 @@ class Outcome:
         return replace(self, samples={"x": x, "y": y})
 
     def require(self, *ids: str) -> None:
-        """Raises ``AssertionError`` unless each of these claims is standing or proven; ``ConfigError`` for unknown ids."""
+        """Raises ``AssertionError`` unless each claim is standing or proven; ``ConfigError`` for unknown ids."""
         known = {judgment.id: judgment for judgment in self.judgments}
         for id in ids:
             if id not in known:

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from assay.evidence.ledger import Ledger
     from assay.evidence.record import Evidence
 
-_ledger = click.option("--ledger", type=click.Path(path_type=Path), default=Path(LEDGER), show_default=True,
-                       help="Folder of the evidence.")
+_ledger = click.option(
+    "--ledger", type=click.Path(path_type=Path), default=Path(LEDGER), show_default=True, help="Folder of the evidence."
+)
 
 
 @click.command()
@@ -36,8 +37,12 @@ def check(plan: Path | None, ledger: Path, required: tuple[str, ...], wanted: st
 
     with Ledger.open(ledger) as book:
         outcome, parsed, name = _judged(book, plan)
-    report = document(outcome, bounds=(parsed.target.bounds[0], parsed.target.bounds[1]), plan=name,
-                      replay=f"assay replay --ledger {ledger}")
+    report = document(
+        outcome,
+        bounds=(parsed.target.bounds[0], parsed.target.bounds[1]),
+        plan=name,
+        replay=f"assay replay --ledger {ledger}",
+    )
     show(report, outcome, as_json=as_json)
     write(report, outcome, names, out)
     if required:
@@ -51,7 +56,9 @@ def check(plan: Path | None, ledger: Path, required: tuple[str, ...], wanted: st
 
 @click.command()
 @_ledger
-@click.option("--format", "name", type=click.Choice(sorted(FORMATS)), default="html", show_default=True, help="What to write.")
+@click.option(
+    "--format", "name", type=click.Choice(sorted(FORMATS)), default="html", show_default=True, help="What to write."
+)
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="The file; - for stdout; default by format.")
 def report(ledger: Path, name: str, out: Path | None) -> int:
     """Write the report of the evidence in the ledger, with its worst cases."""
@@ -63,8 +70,12 @@ def report(ledger: Path, name: str, out: Path | None) -> int:
         _, folder = book.last_plan()
     data = load_data(parsed.data, Path(folder))
     outcome = outcome.with_samples(data.x, data.y)
-    made = document(outcome, bounds=(parsed.target.bounds[0], parsed.target.bounds[1]), plan="audit",
-                    replay=f"assay replay --ledger {ledger}")
+    made = document(
+        outcome,
+        bounds=(parsed.target.bounds[0], parsed.target.bounds[1]),
+        plan="audit",
+        replay=f"assay replay --ledger {ledger}",
+    )
     text = render(made, outcome, name)
     if str(out) == "-":
         click.echo(text)
@@ -80,7 +91,7 @@ def report(ledger: Path, name: str, out: Path | None) -> int:
 @_ledger
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
 def compare(ids: tuple[str, ...], ledger: Path, as_json: bool) -> int:
-    """Set pieces of evidence side by side: bounds, cost per point, doubts. IDS as check --json prints them; all if none."""
+    """Set pieces of evidence side by side: bounds, cost per point, doubts. IDS as check --json prints them."""
     from assay.evidence.compare import compare as side_by_side
     from assay.evidence.ledger import Ledger
 
@@ -109,7 +120,8 @@ def replay(ids: tuple[str, ...], ledger: Path, as_json: bool) -> int:
                 said = f" ({result.why})" if result.why else ""
                 click.echo(f"{evidence.id}  {result.held} of {result.total} hold  {evidence.attack}{said}")
             if result.held < result.total:
-                failed.append(f"{evidence.attack}: {result.held} of {result.total} hold{': ' * bool(result.why)}{result.why}")
+                why = f": {result.why}" if result.why else ""
+                failed.append(f"{evidence.attack}: {result.held} of {result.total} hold{why}")
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     if failed:
@@ -134,7 +146,7 @@ def verify(ledger: Path) -> int:
 @click.command()
 def schema() -> int:
     """Print the JSON Schema of what run --json prints."""
-    from assay.report import schema as published
+    from assay.reports import schema as published
 
     click.echo(json.dumps(published(), indent=2))
     return 0

@@ -13,7 +13,7 @@ from assay import catalog
 from assay.cli.screen import save
 from assay.errors import ConfigError, findings, nearest
 
-TEMPLATE = '''\
+TEMPLATE = """\
 # An audit: what is under test, on what, against whom, and what must hold.   assay run {name}
 
 [target]
@@ -36,7 +36,7 @@ proofs = ["crown"]                 # the proved side; the game plays them togeth
 [[claim]]
 id = "ROB-1"
 that = "robust accuracy >= 0.40"
-'''
+"""
 
 
 @click.command()
@@ -53,8 +53,12 @@ def init(path: Path, force: bool) -> None:
 @click.command("list")
 @click.option("--kind", type=click.Choice(["game", "attack", "proof", "defense"]), default=None, help="Only this kind.")
 @click.option("--wing", default="", help="Only this family, such as evasion.")
-@click.option("--stage", type=click.Choice(["data", "training", "model", "serving"]), default=None,
-              help="Only this stage of a model's life.")
+@click.option(
+    "--stage",
+    type=click.Choice(["data", "training", "model", "serving"]),
+    default=None,
+    help="Only this stage of a model's life.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the cards as JSON.")
 def list_(kind: str | None, wing: str, stage: str | None, as_json: bool) -> None:
     """List every game, attack, proof and defense."""
@@ -64,8 +68,10 @@ def list_(kind: str | None, wing: str, stage: str | None, as_json: bool) -> None
         return
     width = max((len(card.name) for card in rows), default=0)
     for card in rows:
-        click.echo(f"{card.name:<{width}}  {card.kind:<7}  {card.needs or '-':<9}  {' '.join(card.norms) or '-':<16}  "
-                   f"{card.summary}")
+        click.echo(
+            f"{card.name:<{width}}  {card.kind:<7}  {card.needs or '-':<9}  {' '.join(card.norms) or '-':<16}  "
+            f"{card.summary}"
+        )
 
 
 @click.command()
@@ -85,4 +91,3 @@ def explain(name: str) -> None:
     click.echo(f"{card.name} ({card.kind}): {card.summary}\n")
     click.echo(inspect.getdoc(catalog.load(card)) or "")
     click.echo(f"\nstage {card.stage}" + (f" · taxonomy {ids}" if ids else ""))
-

@@ -13,9 +13,16 @@ LEDGER = "assay-ledger"
 
 @click.command()
 @click.argument("plan", type=click.Path(path_type=Path), default=Path("audit.toml"))
-@click.option("--suite", default="", help="quick, standard or thorough: how many points, and methods where the plan names none.")
-@click.option("--ledger", type=click.Path(path_type=Path), default=None, help=f"Folder of the evidence; default: {LEDGER} beside the plan.")
-@click.option("--format", "wanted", default="html", show_default=True, help="Files to write: html, json, junit, markdown, sarif.")
+@click.option("--suite", default="", help="quick, standard or thorough: points, and methods where the plan has none.")
+@click.option(
+    "--ledger",
+    type=click.Path(path_type=Path),
+    default=None,
+    help=f"Folder of the evidence; default: {LEDGER} beside the plan.",
+)
+@click.option(
+    "--format", "wanted", default="html", show_default=True, help="Files to write: html, json, junit, markdown, sarif."
+)
 @click.option("--out", type=click.Path(path_type=Path), default=Path(), help="Folder for these files; default: here.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (assay schema) instead of the summary.")
 @click.option("--quiet", is_flag=True, help="No progress.")
@@ -32,8 +39,12 @@ def run(plan: Path, suite: str, ledger: Path | None, wanted: str, out: Path, as_
     with Ledger.open(where) as book:
         book.plan(text, folder=str(plan.parent.resolve()))
         outcome = follow(perform(parsed, folder=plan.parent, ledger=book, suite=suite), quiet=quiet)
-    report = document(outcome, bounds=(parsed.target.bounds[0], parsed.target.bounds[1]), plan=plan.name,
-                      replay=f"assay replay --ledger {where}")
+    report = document(
+        outcome,
+        bounds=(parsed.target.bounds[0], parsed.target.bounds[1]),
+        plan=plan.name,
+        replay=f"assay replay --ledger {where}",
+    )
     show(report, outcome, as_json=as_json)
     write(report, outcome, names, out)
     return outcome.exit_code
@@ -49,8 +60,13 @@ def demo(out: Path, seed: int, as_json: bool, quiet: bool) -> int:
     from assay.audits.demo import perform_demo
 
     outcome = follow(perform_demo(seed=seed), quiet=quiet)
-    report = document(outcome, bounds=(0.0, 1.0), plan="the demonstration", replay=f"assay demo --seed {seed}  # plays again",
-                      title="A digit classifier, before and after hardening")
+    report = document(
+        outcome,
+        bounds=(0.0, 1.0),
+        plan="the demonstration",
+        replay=f"assay demo --seed {seed}  # plays again",
+        title="A digit classifier, before and after hardening",
+    )
     show(report, outcome, as_json=as_json)
     write(report, outcome, ["html"], out)
     return 0

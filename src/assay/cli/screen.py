@@ -17,9 +17,15 @@ if TYPE_CHECKING:
     from assay.audits.run import Outcome
     from assay.evidence.record import Evidence
     from assay.games import Progress
-    from assay.report import Report
+    from assay.reports import Report
 
-FORMATS = {"html": "report.html", "json": "report.json", "junit": "junit.xml", "markdown": "report.md", "sarif": "assay.sarif"}
+FORMATS = {
+    "html": "report.html",
+    "json": "report.json",
+    "junit": "junit.xml",
+    "markdown": "report.md",
+    "sarif": "assay.sarif",
+}
 """Formats and the file each is written to."""
 
 
@@ -53,10 +59,14 @@ def _line(event: Progress) -> str:
 def document(outcome: Outcome, *, bounds: tuple[float, float], plan: str, replay: str, title: str = "") -> Report:
     """The report of an outcome, dated now."""
     from assay.audits.output import worst_cases
-    from assay.report import Meta, build
+    from assay.reports import Meta, build
 
-    meta = Meta(title=title or f"Security audit of {plan}", date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-                plan=plan, replay=replay)
+    meta = Meta(
+        title=title or f"Security audit of {plan}",
+        date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        plan=plan,
+        replay=replay,
+    )
     cases = worst_cases(outcome.evidence, outcome.samples, bounds)
     return build(outcome.evidence, outcome.judgments, examples=cases, meta=meta)
 
@@ -64,13 +74,13 @@ def document(outcome: Outcome, *, bounds: tuple[float, float], plan: str, replay
 def show(report: Report, outcome: Outcome, *, as_json: bool) -> None:
     """The result on stdout: one JSON object, or the summary a person reads."""
     if as_json:
-        from assay.report import to_json
+        from assay.reports import to_json
 
         click.echo(json.dumps(to_json(outcome.evidence, outcome.judgments), indent=2))
         return
     from rich.console import Console
 
-    from assay.report import to_terminal
+    from assay.reports import to_terminal
 
     console = Console(highlight=False)
     console.print(to_terminal(report, console.width))
@@ -87,7 +97,7 @@ def formats(text: str) -> list[str]:
 
 def render(report: Report, outcome: Outcome, name: str) -> str:
     """The report in one format."""
-    from assay.report import to_html, to_json, to_junit, to_markdown, to_sarif
+    from assay.reports import to_html, to_json, to_junit, to_markdown, to_sarif
 
     if name == "json":
         return json.dumps(to_json(outcome.evidence, outcome.judgments), indent=2) + "\n"

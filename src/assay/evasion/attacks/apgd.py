@@ -308,8 +308,8 @@ class TargetedAPGD:
         targets: how many classes, from the highest score down.
         draws: looks at a randomized target averaged per gradient (EOT).
         patience: from two fifths of the steps on, a target is given up when the loss, rising at this many times its
-            pace since the last checkpoint, would not reach success in the steps left, and is not near; ``None`` never gives up. Not
-            in L1, whose phases differ.
+            pace since the last checkpoint, would not reach success in the steps left, and is not near; ``None``
+            never gives up. Not in L1, whose phases differ.
     """
 
     needs: ClassVar[Access] = Access.GRADIENTS

@@ -22,8 +22,8 @@ class CROWN:
     *Paper*: Zhang et al., NeurIPS 2018; ``optimize``: Xu et al., ICLR 2021 (alpha-CROWN, fixed intermediate bounds).
     *Needs*: the weights.
     *Cost*: one backward pass an unstable neuron and class of the points that IBP and CROWN-IBP leave undecided.
-    *Assumes*: networks of linear layers, convolutions, batch norm, ReLU, pooling, reshaping and additions, in eval mode;
-    rounding is paid for, so the bound holds in floating point too.
+    *Assumes*: networks of linear layers, convolutions, batch norm, ReLU, pooling, reshaping and additions, in eval
+    mode; rounding is paid for, so the bound holds in floating point too.
 
     Example:
         >>> from assay import demo, evasion

@@ -21,8 +21,8 @@ class CROWNIBP:
     *Paper*: Zhang et al., ICLR 2020.
     *Needs*: the weights.
     *Cost*: about as many backwards a point as there are classes.
-    *Assumes*: networks of linear layers, convolutions, batch norm, ReLU, pooling, reshaping and additions, in eval mode;
-    rounding is paid for, so the bound holds in floating point too.
+    *Assumes*: networks of linear layers, convolutions, batch norm, ReLU, pooling, reshaping and additions, in eval
+    mode; rounding is paid for, so the bound holds in floating point too.
 
     Example:
         >>> from assay import demo, evasion

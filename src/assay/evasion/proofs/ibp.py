@@ -21,8 +21,8 @@ class IBP:
     *Paper*: Gowal et al., 2018; Mirman et al., ICML 2018.
     *Needs*: the weights.
     *Cost*: about 2 forwards a point.
-    *Assumes*: networks of linear layers, convolutions, batch norm, ReLU, pooling, reshaping and additions, in eval mode;
-    rounding is paid for, so the bound holds in floating point too.
+    *Assumes*: networks of linear layers, convolutions, batch norm, ReLU, pooling, reshaping and additions, in eval
+    mode; rounding is paid for, so the bound holds in floating point too.
 
     Example:
         >>> from assay import demo, evasion

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from assay.report import words
+from assay.reports import words
 
 _SIDE = 96
 """Pixels that a picture's longer side has at least, after enlarging by whole factors."""

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from assay.report import words
-from assay.report.bracket import Bracket, Curve, CurvePoint, End
+from assay.reports import words
+from assay.reports.bracket import Bracket, Curve, CurvePoint, End
 
 Anchor = Literal["start", "middle", "end"]
 

@@ -11,7 +11,7 @@ from assay.errors import ConfigError
 from assay.evidence.bound import AT_LEAST, AT_MOST, CLEAN, ROBUST, Bound, quantity_at
 from assay.evidence.claim import Claim, Judgment
 from assay.evidence.record import Artefact, Cost, Doubt, Evidence, Threat, content_hash, not_run
-from assay.report import Meta, Report, WorstCases, build
+from assay.reports import Meta, Report, WorstCases, build
 
 N = 500
 RADII = (0.02, 0.05, 0.1, 0.15)

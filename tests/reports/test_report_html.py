@@ -16,11 +16,11 @@ from sample_audit import MAIN, Audit, N, audit, cases, lost, played, proved
 
 from assay.evidence.bound import Bound
 from assay.evidence.record import Evidence
-from assay.report import WorstCases, build, to_html
-from assay.report.bracket import bracket
-from assay.report.cases import amplification, show
-from assay.report.drawing import draw_bracket
-from assay.report.html import legend
+from assay.reports import WorstCases, build, to_html
+from assay.reports.bracket import bracket
+from assay.reports.cases import amplification, show
+from assay.reports.drawing import draw_bracket
+from assay.reports.html import legend
 
 
 class Page(HTMLParser):

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from assay.evidence.record import Evidence
-from assay.report import words
-from assay.report.bracket import Bracket, Curve
-from assay.report.cases import Shown, amplification, show
-from assay.report.document import Band, Gallery, Report
-from assay.report.drawing import BracketDrawing, CurveDrawing, draw_bracket, draw_curve
+from assay.reports import words
+from assay.reports.bracket import Bracket, Curve
+from assay.reports.cases import Shown, amplification, show
+from assay.reports.document import Band, Gallery, Report
+from assay.reports.drawing import BracketDrawing, CurveDrawing, draw_bracket, draw_curve
 
 _SHOWN = 6
 _NAMES = {"wrong": "clean error"}
@@ -62,7 +62,7 @@ class BandView:
 def to_html(report: Report) -> str:
     """The whole page; whatever evidence says is escaped."""
     page = Environment(
-        loader=PackageLoader("assay.report"), autoescape=True, undefined=StrictUndefined,
+        loader=PackageLoader("assay.reports"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )
     return page.get_template("report.html.j2").render(

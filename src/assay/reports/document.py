@@ -13,10 +13,10 @@ from assay.errors import Finding, findings
 from assay.evidence.bound import ROBUST
 from assay.evidence.claim import Judgment, Verdict
 from assay.evidence.record import Doubt, Evidence, Threat
-from assay.report import words
-from assay.report.bracket import Bracket, Curve, End, Level, bracket, curve, end, measured
-from assay.report.cases import WorstCases
-from assay.report.coverage import Stage, cover
+from assay.reports import words
+from assay.reports.bracket import Bracket, Curve, End, Level, bracket, curve, end, measured
+from assay.reports.cases import WorstCases
+from assay.reports.coverage import Stage, cover
 
 CONTRADICTION = "DBT120"
 ORDER: tuple[Verdict, ...] = ("broken", "undecided", "standing", "proven")

@@ -9,7 +9,7 @@ from typing import Literal
 
 from assay.evidence.bound import AT_LEAST, AT_MOST, CLEAN, ROBUST, Bound, Side
 from assay.evidence.record import Evidence
-from assay.report import words
+from assay.reports import words
 
 Part = Literal["proved", "unknown", "broken", "wrong", "contradiction"]
 

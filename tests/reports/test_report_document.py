@@ -14,8 +14,8 @@ from sample_audit import CLEAN_COUNT, MAIN, Audit, N, audit, lost, played, prove
 from assay.evidence.bound import AT_LEAST, AT_MOST, ROBUST, Bound
 from assay.evidence.claim import Judgment
 from assay.evidence.record import Artefact, Doubt
-from assay.report import build, words
-from assay.report.bracket import bracket, curve
+from assay.reports import build, words
+from assay.reports.bracket import bracket, curve
 
 
 def test_both_sides_on_the_same_points_make_one_band_with_the_tightest_ends(typical: Audit) -> None:
@@ -165,7 +165,7 @@ def test_the_adversary_is_said_in_words() -> None:
 
 def test_reporting_does_not_import_torch() -> None:
     code = (
-        "import sys; from importlib import import_module; r = import_module('assay.report')\n"
+        "import sys; from importlib import import_module; r = import_module('assay.reports')\n"
         "[getattr(r, name) for name in r.__all__]\n"
         "assert callable(r.schema) and callable(r.schema)\n"
         "r.to_html(r.build([], [])); r.to_sarif(r.build([], []))\n"

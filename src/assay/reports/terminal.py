@@ -12,9 +12,9 @@ from rich.segment import Segment as Piece
 from rich.table import Table
 from rich.text import Text
 
-from assay.report import words
-from assay.report.bracket import Bracket
-from assay.report.document import Band, Report
+from assay.reports import words
+from assay.reports.bracket import Bracket
+from assay.reports.document import Band, Report
 
 _STYLE = {
     "broken": "bold red", "contradiction": "bold white on red", "undecided": "bold yellow", "standing": "bold blue",

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 
 from assay.evidence.record import Evidence
-from assay.report import words
-from assay.report.bracket import Bracket
-from assay.report.document import Band, Report
+from assay.reports import words
+from assay.reports.bracket import Bracket
+from assay.reports.document import Band, Report
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~@!])")
 _LINK = re.compile(r"(?i)\b(https?|www)(?=[:.])")

@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 from sample_audit import Audit, played, proved
 
-from assay.report import Report, to_terminal
-from assay.report.bracket import bracket
-from assay.report.terminal import bar
+from assay.reports import Report, to_terminal
+from assay.reports.bracket import bracket
+from assay.reports.terminal import bar
 
 
 def shown(report: Report, *, width: int = 100, encoding: str = "utf-8") -> str:

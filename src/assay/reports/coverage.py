@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from assay.evidence.record import Evidence
-from assay.report import words
+from assay.reports import words
 
 State = Literal["covered", "partly", "not run", "not covered"]
 

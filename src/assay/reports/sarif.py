@@ -9,8 +9,8 @@ from typing import Literal
 from urllib.parse import quote
 
 from assay.errors import Finding, findings
-from assay.report import words
-from assay.report.document import CONTRADICTION, Report, finding_of
+from assay.reports import words
+from assay.reports.document import CONTRADICTION, Report, finding_of
 
 Level = Literal["error", "warning"]
 

@@ -17,7 +17,7 @@ from sample_audit import Audit, lost, played
 from assay.evidence.bound import AT_MOST, Bound
 from assay.evidence.claim import Judgment
 from assay.evidence.record import Cost, Doubt, Threat
-from assay.report import Meta, build, schema, to_json, to_junit, to_markdown, to_sarif
+from assay.reports import Meta, build, schema, to_json, to_junit, to_markdown, to_sarif
 
 GOLDEN = Path(__file__).parent / "golden" / "schema.json"
 

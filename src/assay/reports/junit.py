@@ -6,8 +6,8 @@ import re
 from xml.etree import ElementTree
 
 from assay.evidence.record import Evidence
-from assay.report import words
-from assay.report.document import ClaimRow, Report
+from assay.reports import words
+from assay.reports.document import ClaimRow, Report
 
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML 1.0 cannot hold, even escaped."""
