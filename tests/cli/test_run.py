@@ -20,7 +20,7 @@ from assay.audits.plan import Plan
 from assay.errors import findings
 
 SERVER = Path(__file__).parents[1] / "targets" / "servers" / "v2_app.py"
-GOLDEN = Path(__file__).parents[1] / "report" / "golden" / "schema.json"
+GOLDEN = Path(__file__).parents[1] / "reports" / "golden" / "schema.json"
 
 LOGGED = '''\
 import torch

@@ -132,7 +132,7 @@ class EvasionGame:
             target.check(x)
             if target.offers >= Access.SCORES:
                 with trial.seeded("classes"):
-                    classes = target.scores(x[:1]).shape[1]
+                    classes = target.scores(x[:2]).shape[1]
                 validate(data, bounds=None, classes=classes)
             if target.randomized or not _steady(target, x):
                 trial.draws = self.draws
