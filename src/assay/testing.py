@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from assay.errors import Denied
 from assay.evasion.attacks.pgd import PGD
-from assay.evasion.methods import Certifier, Perturber, name_of
+from assay.evasion.methods import Certifier, Perturber, name_of, needs_of, norms_of
 from assay.evasion.objectives import pair_margin
 from assay.evasion.threat import L0, L1, L2, Ball, Linf
 from assay.numerics.balls import PROJECTIONS, distance, rowwise
@@ -80,9 +80,10 @@ def check_attack(attack: Perturber, *, norms: frozenset[float] | None = None) ->
     It stays in budget and box, needs no more than it declares and spends no more than is granted, depends on the seed
     alone, treats each point by itself, touches nothing of the caller's, and returns the original where it fails.
     """
-    _require(isinstance(attack.needs, Access), "needs is no Access")
-    _require(bool(attack.norms) and attack.norms <= set(PROJECTIONS), f"norms {set(attack.norms)} are not known")
-    for norm in sorted(attack.norms if norms is None else norms):
+    _require(isinstance(needs_of(attack), Access), "needs is no Access")
+    known = bool(norms_of(attack)) and norms_of(attack) <= set(PROJECTIONS)
+    _require(known, f"norms {set(norms_of(attack))} are not known")
+    for norm in sorted(norms_of(attack) if norms is None else norms):
         _check_attack_in(attack, RADII[norm])
 
 
@@ -175,7 +176,7 @@ def _untouched(setting: _Setting, who: str) -> Iterator[None]:
 
 def _run(attack: Perturber, setting: _Setting, budget: Ball, rows: Tensor, seed: int, queries: int | None) -> Tensor:
     """The attack on these points, with exactly the access that it declares."""
-    threat = budget.threat(access=attack.needs, queries=queries)
+    threat = budget.threat(access=needs_of(attack), queries=queries)
     view = threat.grant(setting.target, len(rows))
     x, y = setting.x[rows], setting.y[rows]
     try:
@@ -192,7 +193,7 @@ def _run(attack: Perturber, setting: _Setting, budget: Ball, rows: Tensor, seed:
 
 def _check_attack_in(attack: Perturber, budget: Ball) -> None:
     who, setting, everyone = f"{name_of(attack)} in {budget}", _Setting.convolutional(), torch.arange(POINTS)
-    queries = QUERIES if attack.needs <= Access.SCORES else None
+    queries = QUERIES if needs_of(attack) <= Access.SCORES else None
     x, y, bounds = setting.x, setting.y, setting.target.bounds
     with _untouched(setting, who):
         z = _run(attack, setting, budget, everyone, 0, queries)

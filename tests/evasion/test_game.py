@@ -397,3 +397,23 @@ def test_what_is_proved_never_exceeds_what_is_demonstrated(seed: int, radius: fl
         assert low[name].estimate <= high[name].estimate
         assert low[name].value <= low[name].estimate <= high[name].estimate <= high[name].value
     assert all("DBT120" not in [d.code for d in e.doubts] for e in with_contradictions([high, low]))
+
+
+@dataclass(frozen=True)
+class Bare:
+    """An attack that declares nothing but its verb."""
+
+    def perturb(self, view, x: Tensor, y: Tensor, budget, rng) -> Tensor:
+        graded = view.gradient(x, torch.arange(len(x)), lambda scores, labels: -scores.gather(1, labels[:, None])[:, 0], y)
+        return budget.project(x + budget.radius * graded.gradient.sign(), x, view.bounds)
+
+
+def test_an_attack_needs_to_declare_nothing() -> None:
+    x = unit(30)
+    target = targets.torch(network())
+    y = target.labels(x)
+    game = evasion.EvasionGame(x, y, threat=evasion.Linf(0.3).threat())
+    bare, same = (game.play(attack, target, seed=0) for attack in (Bare(), evasion.FGSM(loss="margin")))
+    assert bare.kind == "played"
+    assert bare.cost.forwards == bare.cost.backwards == 30
+    assert 0 < same["robust accuracy"].estimate <= bare["robust accuracy"].estimate < 1

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from assay.audits.loading import load_data, load_target
-from assay.audits.plan import Plan
+from assay.audits.plan import Plan, TrialPlan
 from assay.audits.run import game_of
 from assay.data import Dataset
 from assay.evidence.record import Evidence
@@ -21,11 +21,14 @@ def replayed(toml: str, folder: Path, found: Sequence[Evidence]) -> Iterator[tup
     """
     plan = Plan.parse(toml, name="the plan in the ledger")
     dataset, target = load_data(plan.data, folder), load_target(plan.target, folder)
-    by_budget = {game_of(trial, dataset).budget_named(trial.threat.budget): trial for trial in plan.trial}
+    trials: dict[tuple[str, str, str], TrialPlan] = {
+        (game_of(trial, dataset).budget_named(trial.threat.budget), trial.threat.goal, trial.threat.access): trial
+        for trial in plan.trial
+    }
     for evidence in (e for e in found if e.kind == "played"):
-        trial = by_budget.get(evidence.threat.budget)
+        trial = trials.get((evidence.threat.budget, evidence.threat.goal, evidence.threat.access))
         if trial is None:
-            yield evidence, Replay(0, 1, "the plan has no trial with this budget any more")
+            yield evidence, Replay(0, 1, "the plan has no trial with this threat any more")
             continue
         n = max((b.n for b in evidence.bounds), default=len(dataset.y))
         cut = Dataset(dataset.x[:n], dataset.y[:n], dataset.name, dataset.classes)

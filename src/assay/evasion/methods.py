@@ -17,13 +17,9 @@ from assay.threats import View
 class Perturber(Protocol):
     """An attack: a frozen dataclass with one verb.
 
-    Attributes:
-        needs: the least access it can work with.
-        norms: the norms it plays (``inf``, 2, 1, 0).
+    It may declare ``needs``, the least access it can work with, and ``norms``, the ones it plays (``inf``, 2, 1, 0),
+    as class variables; see :func:`needs_of` and :func:`norms_of` for what holds of an attack that does not.
     """
-
-    needs: ClassVar[Access]
-    norms: ClassVar[frozenset[float]]
 
     def perturb(self, view: View, x: Tensor, y: Tensor, budget: Ball, rng: Stream) -> Tensor:
         """Adversarial inputs for the points ``x [points, …]`` with labels ``y [points]``.
@@ -89,3 +85,18 @@ def name_of(method: object) -> str:
         changed = [f"{f.name}={value!r}" for f in fields(method) if (value := getattr(method, f.name)) != f.default]
         text = f"{type(method).__name__}({', '.join(changed)})"
     return text
+
+
+ALL_NORMS = frozenset({float("inf"), 2.0, 1.0, 0.0})
+
+
+def needs_of(method: Perturber | Certifier) -> Access:
+    """The access a method declares; of one that declares nothing the view alone is the judge: gradients."""
+    needs: Access = getattr(method, "needs", Access.GRADIENTS)
+    return needs
+
+
+def norms_of(method: Perturber | Certifier) -> frozenset[float]:
+    """The norms a method declares to play; of one that declares nothing, all: the referee checks the budget."""
+    norms: frozenset[float] = getattr(method, "norms", ALL_NORMS)
+    return norms

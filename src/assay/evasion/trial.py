@@ -15,7 +15,7 @@ from torch import Tensor
 
 from assay.errors import ConfigError, LedgerError
 from assay.evasion.board import Board, Spent, to_index, to_numpy
-from assay.evasion.methods import Cascade, Certifier, Method, Perturber, Surveyor, name_of
+from assay.evasion.methods import Cascade, Certifier, Method, Perturber, Surveyor, name_of, needs_of, norms_of
 from assay.evasion.threat import TARGETED, Ball
 from assay.evidence.record import content_hash
 from assay.games import Arrays, Memory, Progress
@@ -45,7 +45,7 @@ class Turn:
     @property
     def surprises(self) -> bool:
         """Whether a success of this turn says that the gradients misled (doubt DBT104)."""
-        return self.after_gradients and not self.proves and self.method.needs < Access.GRADIENTS
+        return self.after_gradients and not self.proves and needs_of(self.method) < Access.GRADIENTS
 
 
 def schedule(methods: Sequence[Method], budget: Ball, access: Access) -> list[Turn]:
@@ -58,7 +58,7 @@ def schedule(methods: Sequence[Method], budget: Ball, access: Access) -> list[Tu
             continue
         stages = method.stages(budget, access) if isinstance(method, Cascade) else (method,)
         for stage in stages:
-            white = any(turn.method.needs >= Access.GRADIENTS for turn in attacks)
+            white = any(needs_of(turn.method) >= Access.GRADIENTS for turn in attacks)
             label = name_of(method) if stage is method else f"{name_of(method)}: {name_of(stage)}"
             attacks.append(Turn(owner, stage, label, after_gradients=white))
     return [*attacks[:1], *proofs, *attacks[1:]]
@@ -184,10 +184,11 @@ class Trial:
 
     def _view(self, turn: Turn, x: Tensor) -> View:
         budget, bounds = self.budget, self.target.bounds
-        if budget.norm not in turn.method.norms:
+        if budget.norm not in norms_of(turn.method):
             raise ConfigError("THR105", f"{name_of(turn.method)} does not play under {budget}")
         if turn.proves:
-            return replace(self.threat, access=turn.method.needs, queries=None).grant(self.target, len(x), proving=True)
+            prover = replace(self.threat, access=needs_of(turn.method), queries=None)
+            return prover.grant(self.target, len(x), proving=True)
         channel = None if budget.lattice is None else lambda z, at: budget.land(z, x[at], bounds)
         return self.threat.grant(self.target, len(x), channel=channel)
 
