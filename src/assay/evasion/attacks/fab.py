@@ -24,6 +24,9 @@ WAVE = 3
 _LOOK = 10
 """Steps between two looks of a row's patience."""
 
+_CACHED = 2**16
+"""Numbers of one kind that fit into the processor's cache beside the others of a step."""
+
 _HALVINGS = 3
 """Bisections at the end of a search for the smallest perturbation (Croce & Hein, ICML 2020, §3.4)."""
 
@@ -219,20 +222,38 @@ class FAB:
         return rows, ~over if bool(over.any()) else None
 
     def _advance(self, view: View, rows: _Rows, graded: Graded, won: Tensor, norm: float) -> Tensor:
-        """One step onto the plane ``loss + w·(x − z) = 0``, mostly from the iterate, partly from the original."""
+        """One step of every row, in blocks that stay in the processor's cache."""
+        block = max(_CACHED // max(rows.z[0].numel(), 1), 1)
+        parts = [slice(first, first + block) for first in range(0, len(rows.z), block)]
+        return torch.cat([
+            self._step(view, rows.z[i], rows.x0[i], rows.length[i], graded.loss[i], graded.gradient[i], won[i], norm)
+            for i in parts
+        ])
+
+    def _step(
+        self,
+        view: View,
+        iterate: Tensor,
+        original: Tensor,
+        length: Tensor,
+        loss: Tensor,
+        gradient: Tensor,
+        won: Tensor,
+        norm: float,
+    ) -> Tensor:
+        """Onto the plane ``loss + w·(x − z) = 0``, mostly from the iterate, partly from the original."""
         lower, upper = view.bounds
-        w = torch.nan_to_num(graded.gradient).flatten(1)
-        z, x0 = rows.z.flatten(1), rows.x0.flatten(1)
+        w, z, x0 = torch.nan_to_num(gradient).flatten(1), iterate.flatten(1), original.flatten(1)
         here = torch.where(won[:, None], x0 + self.beta * (z - x0), z)
         both = torch.cat([here, x0])
-        offset = -(graded.loss.repeat(2) + (w.repeat(2, 1) * (both - z.repeat(2, 1))).sum(1))
+        offset = -(loss.repeat(2) + (w.repeat(2, 1) * (both - z.repeat(2, 1))).sum(1))
         delta = hyperplane_step(w.repeat(2, 1), offset, lower - both, upper - both, norm)
         own, home = distance(delta, norm).chunk(2)
         alpha = (own / (own + home).clamp_min(torch.finfo(own.dtype).tiny)).clamp(max=self.alpha_max)[:, None]
         if view.threat.goal == TARGETED:  # several planes bound the target's region: first get there at all
-            alpha = alpha * torch.isfinite(rows.length)[:, None]
+            alpha = alpha * torch.isfinite(length)[:, None]
         near, anchored = (both + self.eta * delta).chunk(2)
-        return ((1 - alpha) * near + alpha * anchored).clamp(lower, upper).reshape(rows.z.shape)
+        return ((1 - alpha) * near + alpha * anchored).clamp(lower, upper).reshape(iterate.shape)
 
     def _tighten(self, view: View, closest: Closest, rows: _Rows, budget: Ball) -> None:
         """Moves the best inputs straight toward their originals: to the budget's edge, or by bisection."""
