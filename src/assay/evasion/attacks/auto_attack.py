@@ -70,7 +70,7 @@ class AutoAttack:
             *first,
             APGD(loss="ce", restarts=5 if l1 else 1),
             TargetedAPGD(targets=5 if l1 else 9),
-            FAB(restarts=3 if l1 else 1),
+            FAB(restarts=3 if l1 else 1, patience=1.0 if budget.norm == float("inf") else 3.0),
             Square(restarts=2 if budget.norm == 2 else 1),
         )
 
