@@ -194,7 +194,7 @@ class FAB:
     def _dismiss(self, rows: _Rows, step: int, budget: Ball) -> _Rows:
         """The rows that may still reach the budget, at ``patience`` times the pace of the last two looks.
 
-        A row that has found nothing yet is kept, and in the first half so is one within twice the radius: searches
+        A row that has found nothing yet is kept, and in the first third so is one within twice the radius: searches
         rest on plateaus.
         """
         gain = torch.log(rows.earlier[:, 0] / rows.length) / 2
@@ -202,7 +202,7 @@ class FAB:
         rows = replace(rows, earlier=torch.stack([rows.earlier[:, 1], rows.length], 1))
         if self.patience is None or step < 2 * _LOOK or not 0 < budget.radius < float("inf"):
             return rows
-        near = (rows.length <= 2 * budget.radius) & (2 * step < self.steps)
+        near = (rows.length <= 2 * budget.radius) & (3 * step < self.steps)
         hopeless = away > self.patience * gain * (self.steps - step) / _LOOK
         return rows.keep(~hopeless | near | ~torch.isfinite(rows.length) | ~torch.isfinite(rows.earlier[:, 0]))
 
