@@ -31,6 +31,20 @@ class Perturber(Protocol):
 
 
 @runtime_checkable
+class Minimizer(Perturber, Protocol):
+    """An attack that looks for the nearest adversarial input of each point: one run gives the whole curve.
+
+    Under a finite radius a point's search may end as soon as an input within it is found. Under an infinite one,
+    ``perturb`` returns the nearest input that the whole search found.
+
+    Attributes:
+        minimal: always true; its presence is the declaration.
+    """
+
+    minimal: ClassVar[Literal[True]]
+
+
+@runtime_checkable
 class Cascade(Protocol):
     """An attack made of attacks; the game plays each stage on what the earlier ones left standing."""
 

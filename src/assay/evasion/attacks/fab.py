@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from assay.evasion.attacks.gradient import as_rows, succeeded
 from assay.evasion.objectives import pair_margin, toward_margin
 from assay.evasion.threat import TARGETED, Ball
 from assay.numerics.balls import distance, hyperplane_step, random_delta, rowwise
+from assay.numerics.closest import Closest
 from assay.numerics.seeds import Stream
 from assay.targets.access import Access
 from assay.targets.base import Graded
@@ -29,31 +30,6 @@ _CACHED = 2**16
 
 _HALVINGS = 3
 """Bisections at the end of a search for the smallest perturbation (Croce & Hein, ICML 2020, §3.4)."""
-
-
-@dataclass(frozen=True, eq=False)
-class Closest:
-    """The nearest adversarial input of every point; written in place.
-
-    Attributes:
-        found: ``[points, …]``; the original where there is none.
-        length: ``[points]``: how far it is, ``inf`` where there is none.
-    """
-
-    found: Tensor
-    length: Tensor
-
-    @classmethod
-    def over(cls, x: Tensor) -> Closest:
-        """Nothing found yet for the points ``x``."""
-        return cls(x.clone(), torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device))
-
-    def offer(self, at: Tensor, z: Tensor, length: Tensor) -> None:
-        """Keeps of the rows ``z`` what is nearer than what was found before; ``inf`` says that a row has nothing."""
-        least = self.length.scatter_reduce(0, at, length, "amin")
-        rows = ((length == least[at]) & (length < self.length[at])).nonzero()[:, 0].flip(0)  # the first row counts
-        self.found[at[rows]] = z[rows]
-        self.length[at[rows]] = length[rows]
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +86,7 @@ class FAB:
 
     needs: ClassVar[Access] = Access.GRADIENTS
     norms: ClassVar[frozenset[float]] = frozenset({float("inf"), 2.0, 1.0})
+    minimal: ClassVar[Literal[True]] = True
 
     steps: int = 100
     targets: int = 9
@@ -121,9 +98,7 @@ class FAB:
 
     def perturb(self, view: View, x: Tensor, y: Tensor, budget: Ball, rng: Stream) -> Tensor:
         """See :class:`~assay.evasion.methods.Perturber`. With an infinite radius: the nearest input found."""
-        closest = self.closest(view, x, y, budget, rng)
-        kept = torch.isfinite(closest.length) & (closest.length <= budget.radius)
-        return torch.where(rowwise(kept, x), closest.found, x)
+        return self.closest(view, x, y, budget, rng).within(x, budget.radius)
 
     def closest(self, view: View, x: Tensor, y: Tensor, budget: Ball, rng: Stream) -> Closest:
         """The nearest adversarial input found for each point.
