@@ -16,10 +16,10 @@ from assay.numerics.balls import PROJECTIONS, distance, random_delta, steepest
 from assay.numerics.seeds import Stream
 from assay.targets.access import Access
 from assay.targets.base import Bounds
+from assay.threats import TARGETED as TARGETED
 from assay.threats import ThreatModel
 
 MISCLASSIFY = "misclassify"
-TARGETED = "targeted"
 
 _GRAMMAR = re.compile(r"^\s*(linf|l2|l1|l0)\s+([0-9.eE+-]+(?:\s*/\s*[0-9.]+)?)\s*(uint8)?\s*$", re.IGNORECASE)
 
