@@ -70,7 +70,18 @@ class Board:
 
     def standing(self, rows: slice, radius: float) -> NDArray[np.int64]:
         """The points among ``rows`` that are right, not broken and not proved at this radius."""
-        part = self.correct[rows] & (self.broken_at[rows] > radius) & (self.certified_at[rows] < radius)
+        held = (self.broken_at[rows] > radius) | (self.broken_by[rows] < 0)
+        part = self.correct[rows] & held & (self.certified_at[rows] < radius)
+        points: NDArray[np.int64] = np.flatnonzero(part) + rows.start
+        return points
+
+    def improvable(self, rows: slice, radius: float) -> NDArray[np.int64]:
+        """The points among ``rows`` that are right, and of which it is open how near they can be broken.
+
+        A point broken within the smallest radius that is asked about is settled; where that is infinite, none is.
+        """
+        nearer = (self.broken_at[rows] > radius) | ~np.isfinite(radius)
+        part = self.correct[rows] & nearer & (self.certified_at[rows] < max(radius, 0.0))
         points: NDArray[np.int64] = np.flatnonzero(part) + rows.start
         return points
 
@@ -94,9 +105,14 @@ class Board:
         self.certified_at[points[better]] = radii[better]
         self.certified_by[points[better]] = proof
 
+    def distances(self, upto: int) -> NDArray[np.float64]:
+        """How near each point was broken by methods up to this number; 0 where it is wrong anyway."""
+        far: NDArray[np.float64] = np.where((self.broken_by >= 0) & (self.broken_by <= upto), self.broken_at, np.inf)
+        return np.where(self.correct, far, 0.0)
+
     def robust(self, radius: float, upto: int) -> int:
         """How many points no method up to this number broke within the radius."""
-        broken = (self.broken_at <= radius) & (self.broken_by <= upto)
+        broken = (self.broken_at <= radius) & (self.broken_by <= upto) & (self.broken_by >= 0)
         return int((self.correct & ~broken).sum())
 
     def proved(self, radius: float, upto: int) -> int:
