@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -36,6 +37,14 @@ class Spent:
         return Cost(forwards=forwards, backwards=backwards, queries=queries, seconds=self.seconds)
 
 
+class Fallen(NamedTuple):
+    """What broke a point: the input, what it is taken for, and, of a transformation, its parameters."""
+
+    z: NDArray[np.generic]
+    predicted: int
+    parameters: NDArray[np.generic] | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Board:
     """The standing of ``n`` points; every array is written in place as chunks and methods are played.
@@ -54,7 +63,7 @@ class Board:
     broken_by: NDArray[np.int64]
     certified_at: NDArray[np.float64]
     certified_by: NDArray[np.int64]
-    adversarial: dict[int, tuple[NDArray[np.generic], int]]
+    adversarial: dict[int, Fallen]
 
     @classmethod
     def blank(cls, n: int) -> Board:
@@ -92,12 +101,13 @@ class Board:
         method: int,
         z: NDArray[np.generic],
         predicted: NDArray[np.generic],
+        parameters: NDArray[np.generic] | None = None,
     ) -> None:
-        """Records broken points, the inputs that broke them and their predictions; the smallest radius counts."""
+        """Records broken points and what broke them; the smallest radius counts."""
         for i, (point, radius) in enumerate(zip(points.tolist(), radii.tolist())):
             if radius < self.broken_at[point]:
                 self.broken_at[point], self.broken_by[point] = radius, method
-                self.adversarial[point] = z[i], int(predicted[i])
+                self.adversarial[point] = Fallen(z[i], int(predicted[i]), None if parameters is None else parameters[i])
 
     def certify(self, points: NDArray[np.int64], radii: NDArray[np.float64], proof: int) -> None:
         """Records proofs; the largest radius counts."""

@@ -21,6 +21,7 @@ from assay.evasion.board import to_index
 from assay.evasion.methods import Cascade, Certifier, name_of
 from assay.evasion.objectives import cross_entropy, margin
 from assay.evasion.threat import MISCLASSIFY, Ball
+from assay.evasion.transformations import Transformation
 from assay.evasion.trial import Trial
 from assay.evidence.record import Doubt
 from assay.numerics.seeds import Stream
@@ -56,7 +57,8 @@ def of_method(trial: Trial, owner: int) -> tuple[Doubt, ...]:
         doubts.append(Doubt("DBT104", f"{trial.surprised[owner]} points fell to scores or labels alone after every "
                                       "gradient attack on them had failed"))
     standing = to_index(trial.board.standing(slice(0, len(trial.y)), trial.budget.radius)[:SAMPLE], trial.target.device)
-    if len(standing) and trial.threat.access >= Access.GRADIENTS and not isinstance(trial.methods[owner], Cascade):
+    plain = not isinstance(trial.methods[owner], Cascade) and not isinstance(trial.budget, Transformation)
+    if len(standing) and trial.threat.access >= Access.GRADIENTS and plain:
         x = torch.as_tensor(trial.x[standing.cpu().numpy()]).to(trial.target.device, trial.target.dtype)
         y = torch.as_tensor(trial.y[standing.cpu().numpy()]).to(trial.target.device, torch.int64)
         if getattr(trial.methods[owner], "loss", "") == "ce" and (share := _dead(trial, x, y, "ce")) > _DEAD:
@@ -80,6 +82,8 @@ def _look(trial: Trial, x: Tensor, y: Tensor) -> Iterator[Doubt]:
             yield Doubt("DBT108", f"the forward pass itself calls {', '.join(sorted(set(calls)))}")
     if target.offers >= Access.SCORES and _softmaxed(target, x):
         yield Doubt("DBT102", f"{target.name} gives probabilities, and attacks had nothing else to follow")
+    if isinstance(trial.budget, Transformation):
+        return  # the probes below move inputs, which this adversary cannot
     if trial.threat.access >= Access.GRADIENTS and trial.threat.goal == MISCLASSIFY:
         if (share := _dead(trial, x, y, "margin")) > _DEAD:
             yield Doubt("DBT103", f"{share:.0%} of {len(x)} points have a zero or non-finite gradient")

@@ -20,13 +20,14 @@ from assay.evasion.doubts import examine, of_method
 from assay.evasion.methods import Cascade, Certifier, Method, Minimizer, Perturber, name_of, needs_of
 from assay.evasion.probes import SAMPLE, diagnose
 from assay.evasion.threat import MISCLASSIFY, TARGETED, Ball, ladder, parse_budget
+from assay.evasion.transformations import Transformation
 from assay.evasion.trial import Trial
 from assay.evidence.bound import AT_LEAST, AT_MOST, CLEAN, CONFIDENCE, NAIVE, ROBUST, Bound, quantity_at
 from assay.evidence.record import Artefact, Doubt, Evidence, content_hash, not_run
-from assay.games import Forgetful, Memory, Progress, Replay, Settings, Words
+from assay.games import Arrays, Forgetful, Memory, Progress, Replay, Settings, Words
 from assay.numerics.seeds import Stream
 from assay.targets.access import Access
-from assay.targets.base import Smoothed, Target, WhiteBox, refuses
+from assay.targets.base import Bounds, Smoothed, Target, WhiteBox, refuses
 from assay.targets.defended import Defended
 from assay.threats import Examples, ThreatModel
 
@@ -102,7 +103,8 @@ class EvasionGame:
             x = torch.as_tensor(data.x[index]).to(target.device, target.dtype)
             y = torch.as_tensor(data.y[index]).to(target.device)
             with trial.seeded(f"replay {start}"):
-                held += int((trial.judge(z, y)[0] & trial.budget.contains(z, x, target.bounds)).sum())
+                kept = _kept(trial.budget, stored, slice(start, start + self.chunk), z, x, target.bounds)
+                held += int((trial.judge(z, y)[0] & kept).sum())
         return Replay(held, len(stored["index"]))
 
     def play(self, attack: Perturber | Cascade, target: Target, *, seed: int, memory: Memory | None = None) -> Evidence:
@@ -168,7 +170,8 @@ class EvasionGame:
                     for m in trial.methods)
         if not white or min(trial.threat.access, target.offers) < Access.GRADIENTS:
             return NOTHING
-        if DEFENSE in trial.threat.knows and not isinstance(target, Defended | Smoothed):
+        moved = isinstance(trial.budget, Transformation)
+        if DEFENSE in trial.threat.knows and not (moved or isinstance(target, Defended | Smoothed)):
             x, y = trial.points(slice(0, SAMPLE))
             rng = Stream.seeded(trial.seed, torch.arange(len(x), device=x.device)).fold("probes")
             with trial.seeded("probes"):
@@ -271,6 +274,15 @@ def _array(values: Tensor | NDArray[np.generic]) -> NDArray[np.generic]:
     return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
+def _kept(budget: Ball, stored: Arrays, rows: slice, z: Tensor, x: Tensor, bounds: Bounds) -> Tensor:
+    """Whether stored inputs keep to the budget; of a transformation, whether its parameters give them."""
+    if not isinstance(budget, Transformation):
+        return budget.contains(z, x, bounds)
+    parameters = torch.as_tensor(stored["parameters"][rows]).to(z)
+    same = (budget.apply(x, parameters, bounds) - z).flatten(1).abs().amax(1) <= 1e-4 * bounds.width
+    return same & budget.ball.contains(parameters, budget.start(x), budget.box)
+
+
 def _steady(target: Target, x: Tensor) -> bool:
     """Whether two looks at the same inputs agree."""
     look = target.scores if target.offers >= Access.SCORES else target.labels
@@ -298,9 +310,11 @@ def _artefacts(trial: Trial, owner: int) -> dict[str, Artefact]:
         artefacts["adversarial"] = Artefact(
             {
                 "index": index,
-                "x": np.stack([z for z, _ in fallen]),
-                "predicted": np.array([label for _, label in fallen]),
+                "x": np.stack([each.z for each in fallen]),
+                "predicted": np.array([each.predicted for each in fallen]),
                 "radius": board.broken_at[index],
             }
         )
+        if moved := [each.parameters for each in fallen if each.parameters is not None]:
+            artefacts["adversarial"] = Artefact({**artefacts["adversarial"].arrays, "parameters": np.stack(moved)})
     return artefacts

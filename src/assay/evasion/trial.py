@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -20,19 +21,22 @@ from assay.evasion.methods import (
     Certifier,
     Method,
     Minimizer,
+    Perturber,
     Surveyor,
+    kinds_of,
     name_of,
     needs_of,
     norms_of,
 )
 from assay.evasion.referee import Referee
 from assay.evasion.threat import Ball
+from assay.evasion.transformations import Applied, Transformation
 from assay.evasion.turns import Turn, schedule
 from assay.evidence.record import content_hash
 from assay.games import Arrays, Memory, Progress
 from assay.numerics.seeds import Stream
 from assay.targets.base import Target
-from assay.threats import Examples, ThreatModel, View
+from assay.threats import Channel, Examples, Lens, ThreatModel, View
 
 Earn = Callable[[], Arrays]
 
@@ -167,17 +171,29 @@ class Trial:
 
     def _view(self, turn: Turn, x: Tensor, y: Tensor, views: dict[tuple[int, str], View]) -> View:
         budget, bounds = self.budget, self.target.bounds
-        if budget.norm not in norms_of(turn.method):
-            raise ConfigError("THR105", f"{name_of(turn.method)} does not play under {budget}")
+        self._admit(turn.method)
         if turn.proves:
             prover = replace(self.threat, access=needs_of(turn.method), queries=None)
             return prover.grant(self.target, len(x), labels=y, proving=True)
-        channel = None if budget.lattice is None else lambda z, at: budget.land(z, x[at], bounds)
+        channel: Channel | Lens | None = None
+        if isinstance(budget, Transformation):
+            channel = Applied(budget, x, bounds)
+        elif budget.lattice is not None:
+            channel = lambda z, at: budget.land(z, x[at], bounds)  # noqa: E731  # a channel of one line
         seen, lead = (turn.sight.target, turn.sight.handicap) if turn.sight else (self.target, 0.0)
         threat = replace(self.threat, access=min(self.threat.access, seen.offers)) if turn.sight else self.threat
         view = threat.grant(seen, len(x), labels=y, channel=channel, examples=self.examples, handicap=lead)
         paid = next((earlier.meter for (owner, _), earlier in views.items() if owner == turn.owner), view.meter)
         return replace(view, meter=paid)  # all sights of one method draw on one budget
+
+    def _admit(self, method: Perturber | Certifier) -> None:
+        """Raises ``ConfigError`` (THR105) where the method is not made for the budget."""
+        budget, kinds = self.budget, kinds_of(method)
+        moved = isinstance(budget, Transformation)
+        norm = budget.ball.norm if isinstance(budget, Transformation) else budget.norm
+        wrong = budget.kind not in kinds if kinds else norm not in norms_of(method)
+        if wrong or (moved and isinstance(method, Certifier)):
+            raise ConfigError("THR105", f"{name_of(method)} does not play under {budget}")
 
     def _asked(self, turn: Turn) -> tuple[float, ...]:
         """The radii at which a turn is asked: one that finds the whole curve at once is asked once."""
@@ -217,6 +233,7 @@ class Trial:
             "point": np.concatenate([f.points for f in found] or [np.zeros(0, dtype=np.int64)]),
             "radius": np.concatenate([f.radii for f in found] or [np.zeros(0)]),
             **_stacked("z", [f.z for f in found if f.z is not None]),
+            **_stacked("parameters", [f.parameters for f in found if f.parameters is not None]),
             **_stacked("predicted", [f.predicted for f in found if f.predicted is not None]),
             "escaped": np.array([sum(f.escaped for f in found)]),
             "spent": to_numpy(after - before),
@@ -233,19 +250,31 @@ class Trial:
             radii = to_numpy(turn.method.certify(view, x, y, budget, rng)).astype(np.float64)
             held = radii >= radius
             return _Found(points[held], radii[held])
-        z = budget.land(turn.method.perturb(view, x, y, budget, rng).detach(), x, view.bounds)
-        if z.shape != x.shape:
-            raise ConfigError("ATK101", f"{turn.label} returned shape {tuple(z.shape)} for {tuple(x.shape)}")
-        moved = (z != x).flatten(1).any(1)
-        judged = moved & budget.contains(z, x, view.bounds)
+        found = self._perturbed(turn, view, x, y, budget, rng)
+        z, moved, judged = found.z, found.moved, found.judged
         won, predicted = torch.zeros_like(moved), torch.zeros_like(y)
         if bool(judged.any()):
             won[judged], predicted[judged] = self.judge(z[judged], y[judged])
         rows = to_numpy(won).astype(bool)
         radii = np.full(int(rows.sum()), radius)
-        if isinstance(turn.method, Minimizer):
+        if isinstance(turn.method, Minimizer) and not isinstance(budget, Transformation):
             radii = np.minimum(to_numpy(budget.distance(z[won], x[won]).double()), radius)
-        return _Found(points[rows], radii, to_numpy(z[won]), to_numpy(predicted[won]), int((moved & ~judged).sum()))
+        parameters = None if found.parameters is None else to_numpy(found.parameters[won])
+        escaped = int((moved & ~judged).sum())
+        return _Found(points[rows], radii, to_numpy(z[won]), to_numpy(predicted[won]), escaped, parameters)
+
+    def _perturbed(self, turn: Turn, view: View, x: Tensor, y: Tensor, budget: Ball, rng: Stream) -> _Perturbed:
+        """What the attack hands in, and whether it keeps to the budget."""
+        attack = cast(Perturber, turn.method)
+        if isinstance(budget, Transformation):
+            start = budget.start(x)
+            parameters = _shaped(attack.perturb(view, start, y, budget.ball, rng), start, turn)
+            z = budget.apply(x, parameters, self.target.bounds).detach()
+            moved = (parameters != start).flatten(1).any(1)
+            return _Perturbed(z, moved, moved & budget.ball.contains(parameters, start, budget.box), parameters)
+        z = budget.land(_shaped(attack.perturb(view, x, y, budget, rng), x, turn), x, view.bounds)
+        moved = (z != x).flatten(1).any(1)
+        return _Perturbed(z, moved, moved & budget.contains(z, x, view.bounds))
 
     def _apply(self, turn: Turn, rows: slice, part: Arrays) -> None:
         points, radii = part["point"].astype(np.int64), part["radius"].astype(np.float64)
@@ -255,7 +284,7 @@ class Trial:
             self.board.certify(points, radii, turn.owner)
             return
         if "z" in part:
-            self.board.fell(points, radii, turn.owner, part["z"], part["predicted"])
+            self.board.fell(points, radii, turn.owner, part["z"], part["predicted"], part.get("parameters"))
             if not turn.adaptive:
                 within = points[radii <= self.budget.radius]
                 self.naive_by[within[self.naive_by[within] < 0]] = turn.owner
@@ -276,3 +305,20 @@ class _Found:
     z: NDArray[np.generic] | None = None
     predicted: NDArray[np.generic] | None = None
     escaped: int = 0
+    parameters: NDArray[np.generic] | None = None
+
+
+class _Perturbed(NamedTuple):
+    """What an attack handed in: inputs, which of them moved, which of those keep to the budget, and parameters."""
+
+    z: Tensor
+    moved: Tensor
+    judged: Tensor
+    parameters: Tensor | None = None
+
+
+def _shaped(found: Tensor, like: Tensor, turn: Turn) -> Tensor:
+    """What an attack returned. Raises ``ConfigError`` (ATK101) for another shape."""
+    if found.shape != like.shape:
+        raise ConfigError("ATK101", f"{turn.label} returned shape {tuple(found.shape)} for {tuple(like.shape)}")
+    return found.detach()
