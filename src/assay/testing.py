@@ -30,7 +30,7 @@ from assay.numerics.seeds import Stream
 from assay.targets.access import Access
 from assay.targets.base import Protector, Target, WhiteBox
 from assay.targets.pytorch import TorchTarget, torch_target
-from assay.threats import View
+from assay.threats import Examples, View
 
 POINTS = 16
 """How many points an attack or a proof is tried on."""
@@ -177,7 +177,8 @@ def _untouched(setting: _Setting, who: str) -> Iterator[None]:
 def _run(attack: Perturber, setting: _Setting, budget: Ball, rows: Tensor, seed: int, queries: int | None) -> Tensor:
     """The attack on these points, with exactly the access that it declares."""
     threat = budget.threat(access=needs_of(attack), queries=queries)
-    view = threat.grant(setting.target, len(rows))
+    examples = Examples(setting.x, setting.y)
+    view = threat.grant(setting.target, len(rows), labels=setting.y[rows], examples=examples)
     x, y = setting.x[rows], setting.y[rows]
     try:
         z = attack.perturb(view, x, y, budget, Stream.seeded(seed, rows))

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.pgd import MIFGSM as MIFGSM
     from assay.evasion.attacks.pgd import PGD as PGD
     from assay.evasion.attacks.square import Square as Square
+    from assay.evasion.attacks.transfer import Transfer as Transfer
+    from assay.evasion.attacks.universal import UniversalPerturbation as UniversalPerturbation
     from assay.evasion.defenses.adversarial_training import AdversarialTraining as AdversarialTraining
     from assay.evasion.defenses.smoothing import Smoothing as Smoothing
     from assay.evasion.game import EvasionGame as EvasionGame
@@ -48,6 +50,8 @@ _LAZY = {
     "SmoothingRadius": "assay.evasion.proofs.smoothing",
     "Square": "assay.evasion.attacks.square",
     "TargetedAPGD": "assay.evasion.attacks.apgd",
+    "Transfer": "assay.evasion.attacks.transfer",
+    "UniversalPerturbation": "assay.evasion.attacks.universal",
 }
 
 __all__ = sorted(_LAZY)

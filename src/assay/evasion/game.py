@@ -17,7 +17,7 @@ from assay.data import Dataset, arrays, validate
 from assay.errors import ConfigError, LedgerError
 from assay.evasion.adaptive import DEFENSE, NOTHING, Composition, compose
 from assay.evasion.doubts import examine, of_method
-from assay.evasion.methods import Cascade, Certifier, Method, Minimizer, Perturber, name_of, needs_of
+from assay.evasion.methods import Cascade, Certifier, Method, Minimizer, Perturber, identity_of, name_of, needs_of
 from assay.evasion.probes import SAMPLE, diagnose
 from assay.evasion.threat import MISCLASSIFY, TARGETED, Ball, ladder, parse_budget
 from assay.evasion.transformations import Transformation
@@ -184,7 +184,7 @@ class EvasionGame:
         radii = tuple(sorted({*curve, ball.radius}))
         identity = content_hash(
             self.name, version("assay"), target.name, target.fingerprint(), data.fingerprint,
-            repr(self.threat.describe()), radii, [repr(m) for m in methods], seed, self.chunk, self.draws,
+            repr(self.threat.describe()), radii, [identity_of(m) for m in methods], seed, self.chunk, self.draws,
         )
         return Trial(
             x=data.x, y=data.y, threat=self.threat, radii=radii, methods=methods, target=target, seed=seed, draws=1,
