@@ -26,7 +26,7 @@ class Card:
         name: wing and method, such as ``"evasion.apgd"``.
         entry: ``"module:attribute"``.
         needs: the access it asks for; empty for games and defenses.
-        norms: the balls it plays or certifies.
+        norms: the balls it plays or certifies, or the one family of changes that it is made for.
         stage: where in a model's life it strikes or helps.
         atlas, nist, owasp: MITRE ATLAS techniques, NIST AI 100-2 (2025) ids, OWASP ML Security Top Ten ids.
         summary: one sentence.
@@ -93,6 +93,8 @@ CARDS: tuple[Card, ...] = (
     _white("universal", "universal:UniversalPerturbation", "One perturbation for all inputs.", _BALLS),
     _black("transfer", "transfer:Transfer", "Made on models that the adversary has.", needs="labels"),
     _black("auto-attack", "auto_attack:AutoAttack", "The standard cascade of four complementary attacks."),
+    _black("spatial", "spatial:SpatialSearch", "A grid of rotations and translations.", ("rotation",), "labels"),
+    _white("stadv", "spatial:StAdv", "A smooth flow of pixels.", ("flow",)),
     _proof("ibp", "ibp:IBP", "Intervals pushed through every layer."),
     _proof("crown-ibp", "crown_ibp:CROWNIBP", "Linear bounds from the output back, over intervals."),
     _proof("crown", "crown:CROWN", "Linear bounds from every unstable neuron back to the input."),

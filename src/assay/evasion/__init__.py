@@ -14,9 +14,14 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.pgd import FGSM as FGSM
     from assay.evasion.attacks.pgd import MIFGSM as MIFGSM
     from assay.evasion.attacks.pgd import PGD as PGD
+    from assay.evasion.attacks.spatial import SpatialSearch as SpatialSearch
+    from assay.evasion.attacks.spatial import StAdv as StAdv
     from assay.evasion.attacks.square import Square as Square
     from assay.evasion.attacks.transfer import Transfer as Transfer
     from assay.evasion.attacks.universal import UniversalPerturbation as UniversalPerturbation
+    from assay.evasion.changes import Flow as Flow
+    from assay.evasion.changes import Rotation as Rotation
+    from assay.evasion.changes import Semantic as Semantic
     from assay.evasion.defenses.adversarial_training import AdversarialTraining as AdversarialTraining
     from assay.evasion.defenses.smoothing import Smoothing as Smoothing
     from assay.evasion.game import EvasionGame as EvasionGame
@@ -38,6 +43,7 @@ _LAZY = {
     "CROWNIBP": "assay.evasion.proofs.crown_ibp",
     "FAB": "assay.evasion.attacks.fab",
     "FGSM": "assay.evasion.attacks.pgd",
+    "Flow": "assay.evasion.changes",
     "IBP": "assay.evasion.proofs.ibp",
     "L0": "assay.evasion.threat",
     "L1": "assay.evasion.threat",
@@ -46,9 +52,13 @@ _LAZY = {
     "MIFGSM": "assay.evasion.attacks.pgd",
     "PGD": "assay.evasion.attacks.pgd",
     "EvasionGame": "assay.evasion.game",
+    "Rotation": "assay.evasion.changes",
+    "Semantic": "assay.evasion.changes",
     "Smoothing": "assay.evasion.defenses.smoothing",
     "SmoothingRadius": "assay.evasion.proofs.smoothing",
+    "SpatialSearch": "assay.evasion.attacks.spatial",
     "Square": "assay.evasion.attacks.square",
+    "StAdv": "assay.evasion.attacks.spatial",
     "TargetedAPGD": "assay.evasion.attacks.apgd",
     "Transfer": "assay.evasion.attacks.transfer",
     "UniversalPerturbation": "assay.evasion.attacks.universal",

@@ -16,10 +16,11 @@ from torch import Tensor
 from assay.data import Dataset, arrays, validate
 from assay.errors import ConfigError, LedgerError
 from assay.evasion.adaptive import DEFENSE, NOTHING, Composition, compose
+from assay.evasion.budgets import parse_budget
 from assay.evasion.doubts import examine, of_method
 from assay.evasion.methods import Cascade, Certifier, Method, Minimizer, Perturber, identity_of, name_of, needs_of
 from assay.evasion.probes import SAMPLE, diagnose
-from assay.evasion.threat import MISCLASSIFY, TARGETED, Ball, ladder, parse_budget
+from assay.evasion.threat import MISCLASSIFY, TARGETED, Ball, ladder
 from assay.evasion.transformations import Transformation
 from assay.evasion.trial import Trial
 from assay.evidence.bound import AT_LEAST, AT_MOST, CLEAN, CONFIDENCE, NAIVE, ROBUST, Bound, quantity_at
