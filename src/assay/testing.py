@@ -28,7 +28,7 @@ from assay.evasion.threat import L0, L1, L2, Ball, Linf
 from assay.numerics.balls import PROJECTIONS, distance, rowwise
 from assay.numerics.seeds import Stream
 from assay.targets.access import Access
-from assay.targets.base import Protector, Target, WhiteBox
+from assay.targets.base import Protector, Structured, Target, WhiteBox
 from assay.targets.pytorch import TorchTarget, torch_target
 from assay.threats import View
 
@@ -67,9 +67,11 @@ def check_target(target: Target, x: Tensor) -> None:
         alone = torch.cat([target.labels(row) for row in _rows(x)])
         _require(torch.equal(alone, labels), "labels of rows alone differ from those of the same rows together")
     if target.offers >= Access.GRADIENTS:
-        _require(isinstance(target, WhiteBox), f"{target.offers} are offered without the methods of a WhiteBox")
-        assert isinstance(target, WhiteBox)
-        _check_gradients(target, x, labels)
+        read = isinstance(target, Structured) and target.structure is not None
+        known = isinstance(target, WhiteBox) or (read and target.offers == Access.WEIGHTS)
+        _require(known, f"{target.offers} are offered without the methods of a WhiteBox and without a structure")
+        if isinstance(target, WhiteBox):
+            _check_gradients(target, x, labels)
     _require(torch.equal(x, before), "the caller's inputs were changed")
     _require(target.fingerprint() == kept, "looking at the target changed its fingerprint")
 

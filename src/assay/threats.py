@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import cast
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,9 @@ from assay.errors import Denied, TargetError
 from assay.evidence.record import Threat
 from assay.numerics.seeds import Stream
 from assay.targets.access import Access
-from assay.targets.base import Bounds, Graded, Loss, Smoothed, Target, WhiteBox
+from assay.targets.base import Bounds, Graded, Loss, Smoothed, Structured, Target, WhiteBox
 
+Kind = TypeVar("Kind")
 Channel = Callable[[Tensor, Tensor], Tensor]
 """What happens to inputs on their way to the target: ``(x [rows, …], points [rows]) -> x``."""
 
@@ -128,7 +129,7 @@ class View:
     def gradient(self, x: Tensor, at: Tensor, loss: Loss, *labels: Tensor) -> Graded:
         """Scores, loss and input gradient of each row, from one forward and one backward."""
         sent = self._send(x, at, Access.GRADIENTS, gradients=1)
-        return cast(WhiteBox, self._target).graded(sent, loss, *labels)
+        return self._white().graded(sent, loss, *labels)
 
     def jacobian(self, x: Tensor, at: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         """Scores, and the gradients of ``k`` scores a row: one forward and k backwards.
@@ -140,7 +141,7 @@ class View:
             ``[rows, classes]`` and ``[rows, k, *input]``.
         """
         sent = self._send(x, at, Access.GRADIENTS, gradients=classes.shape[1])
-        return cast(WhiteBox, self._target).jacobian(sent, classes)
+        return self._white().jacobian(sent, classes)
 
     @property
     def sigma(self) -> float:
@@ -162,7 +163,16 @@ class View:
     def module(self) -> nn.Module:
         """The network itself, from declared inputs to logits. Raises ``Denied`` unless weights are granted."""
         self._require(Access.WEIGHTS)
-        return cast(WhiteBox, self._target).module()
+        return self._white().module()
+
+    def structure(self, kind: type[Kind]) -> Kind | None:
+        """What was learned by a target that is no network, where it is of this kind: a ``Forest`` of trees, say.
+
+        To walk through it is no query. Raises ``Denied`` unless weights are granted.
+        """
+        self._require(Access.WEIGHTS)
+        found = self._target.structure if isinstance(self._target, Structured) else None
+        return found if isinstance(found, kind) else None
 
     def charge(self, at: Tensor, *, forwards: int = 0, backwards: int = 0) -> None:
         """Book what was computed on the module directly, so many passes a row."""
@@ -174,6 +184,11 @@ class View:
         if level > self.threat.access:
             raise Denied("THR102", f"this method asked for {level}; the threat model grants {self.threat.access}")
 
+    def _white(self) -> WhiteBox:
+        if not isinstance(self._target, WhiteBox):
+            raise TargetError("TGT150", f"{self._target.name} is no network")
+        return self._target
+
     def _smoothed(self) -> Smoothed:
         if not isinstance(self._target, Smoothed):
             raise TargetError("PRF120", f"{self._target.name} does not put noisy copies of its input to the vote")
@@ -182,7 +197,7 @@ class View:
     def _passes(self, gradients: int, votes: int) -> tuple[int, int]:
         """Forwards and backwards of the model for one query."""
         if gradients:
-            return cast(WhiteBox, self._target).passes(gradients)
+            return self._white().passes(gradients)
         return (self._smoothed().forwards_per_vote if votes else self._target.forwards_per_query), 0
 
     def _send(self, x: Tensor, at: Tensor, level: Access, *, gradients: int = 0, votes: int = 0) -> Tensor:
