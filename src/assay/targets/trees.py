@@ -123,7 +123,8 @@ class Forest:
 def _last_below(threshold: Floats, kind: npt.DTypeLike) -> Floats:
     """The largest number of this type that is at most the threshold."""
     rounded = threshold.astype(kind)
-    return np.where(rounded > threshold, np.nextafter(rounded, np.array(-np.inf, kind)), rounded).astype(np.float64)
+    last: Floats = np.where(rounded > threshold, np.nextafter(rounded, np.array(-np.inf, kind)), rounded).astype(float)
+    return last
 
 
 def _next_above(threshold: Floats, kind: npt.DTypeLike) -> Floats:
