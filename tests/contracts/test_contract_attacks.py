@@ -14,6 +14,7 @@ from torch import Tensor
 
 import assay
 from assay import catalog, evasion, targets, testing
+from assay.contract import convolutional
 from assay.errors import ConfigError
 from assay.evasion.methods import Cascade, Certifier, Perturber
 from assay.evasion.threat import BUDGETS
@@ -55,8 +56,8 @@ def test_every_proof_keeps_to_the_contract(card: catalog.Card) -> None:
 
 def test_the_defenses_keep_to_the_contract() -> None:
     assert {card.method for card in catalog.listed(kind="defense")} == {"smoothing", "adversarial-training"}
-    setting = testing._Setting.convolutional()
-    setting.model.eval()
+    setting = convolutional()
+    setting.module.eval()
     testing.check_defense(evasion.Smoothing(sigma=0.1, n=10), setting.target, setting.x)
     training = evasion.AdversarialTraining(budget=evasion.Linf(0.1), epochs=1)
     testing.check_defense(training, setting.target, setting.x)
@@ -195,7 +196,7 @@ def test_the_contract_refutes_a_proof_that_certifies_everything() -> None:
 
 
 def test_the_contract_of_targets_holds_and_catches() -> None:
-    setting = testing._Setting.convolutional()
+    setting = convolutional()
     testing.check_target(setting.target, setting.x)
 
     class Coupled(torch.nn.Module):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.pgd import MIFGSM as MIFGSM
     from assay.evasion.attacks.pgd import PGD as PGD
     from assay.evasion.attacks.square import Square as Square
+    from assay.evasion.attacks.tree_exact import TreeExact as TreeExact
     from assay.evasion.defenses.adversarial_training import AdversarialTraining as AdversarialTraining
     from assay.evasion.defenses.smoothing import Smoothing as Smoothing
     from assay.evasion.game import EvasionGame as EvasionGame
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from assay.evasion.proofs.crown_ibp import CROWNIBP as CROWNIBP
     from assay.evasion.proofs.ibp import IBP as IBP
     from assay.evasion.proofs.smoothing import SmoothingRadius as SmoothingRadius
+    from assay.evasion.proofs.tree_exact import TreeRadius as TreeRadius
     from assay.evasion.threat import L0 as L0
     from assay.evasion.threat import L1 as L1
     from assay.evasion.threat import L2 as L2
@@ -48,6 +50,8 @@ _LAZY = {
     "SmoothingRadius": "assay.evasion.proofs.smoothing",
     "Square": "assay.evasion.attacks.square",
     "TargetedAPGD": "assay.evasion.attacks.apgd",
+    "TreeExact": "assay.evasion.attacks.tree_exact",
+    "TreeRadius": "assay.evasion.proofs.tree_exact",
 }
 
 __all__ = sorted(_LAZY)

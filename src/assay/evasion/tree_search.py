@@ -12,15 +12,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from assay.errors import ConfigError
 from assay.targets.trees import Floats, Forest, Ints, Regions
+from assay.threats import View
 
 Bools = npt.NDArray[np.bool_]
 Hit = Callable[[Ints], bool]
 """Whether one leaf a tree, nodes ``[trees]``, is what is looked for."""
+
+Word = Literal["own", "sure", "possible"]
+"""Whose word counts where scores all but tie: the structure's own, one that no rounding of the library can undo, or
+that some rounding of it could give."""
+
+
+def forest_of(view: View) -> Forest:
+    """The ensemble of trees that the target is. Raises ``ConfigError`` (ATK150) where it is none."""
+    forest = view.structure(Forest)
+    if forest is None:
+        raise ConfigError("ATK150", "no ensemble of trees can be read from the target")
+    return forest
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +63,20 @@ class Question:
 
 def _agreed(leaves: Ints) -> bool:
     return True
+
+
+def questions(forest: Forest, y: int, word: Word, *, targeted: bool = False) -> list[Question]:
+    """What has to be asked to leave the label ``y``, or to reach it: pairs of classes, or one against all."""
+    others = [label for label in range(forest.classes) if label != y]
+    least = float(np.nextafter(forest.rounding, np.inf)) if word == "sure" else -forest.rounding
+
+    def decided(leaves: Ints) -> bool:
+        return bool((forest.added(leaves[None])[0].argmax() == y) == targeted)
+
+    hit = decided if word == "own" else None
+    if targeted:
+        return [Question.lead(forest, y, others, least, hit)]
+    return [Question.lead(forest, other, [y], least, hit) for other in others]
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +196,7 @@ class Surroundings:
     def _overlap(self, near: Ints) -> Bools:
         """Which of these leaves have a common point, ``[near, near]``."""
         tree = self.regions.tree[near]
-        together = (tree[:, None] != tree) | np.eye(len(near), dtype=bool)
+        together: Bools = (tree[:, None] != tree) | np.eye(len(near), dtype=bool)
         for lower, upper in zip(self.lower[near].T, self.upper[near].T):
             together &= (lower[:, None] <= upper) & (lower <= upper[:, None])
         return together

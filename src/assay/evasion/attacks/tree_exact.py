@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from assay.errors import ConfigError
 from assay.evasion.threat import TARGETED, Ball
-from assay.evasion.tree_search import Question, Surroundings
+from assay.evasion.tree_search import Question, Surroundings, Word, forest_of, questions
 from assay.numerics.closest import Closest
 from assay.numerics.seeds import Stream
 from assay.targets.access import Access
@@ -70,12 +69,13 @@ class TreeExact:
         """The nearest adversarial input of each point; with a finite radius, any within it. Raises ATK150."""
         forest, closest = forest_of(view), Closest.over(x)
         left = torch.arange(len(x), device=x.device)
-        for sure in (False, True):  # where the library rounds otherwise than the structure, a clear lead is asked for
+        words: tuple[Word, Word] = ("own", "sure")
+        for word in words:  # where the library rounds otherwise than the structure, a clear lead is sought
             rest = view.remaining(left)
             left = left if rest is None else left[rest > 0]
             if not len(left):
                 break
-            z, found = self._searched(view, forest, x[left], y[left], budget, sure)
+            z, found = self._searched(view, forest, x[left], y[left], budget, word)
             rows, z = left[found], z[found]
             labels = view.labels(z, rows)
             won = labels == y[rows] if view.threat.goal == TARGETED else labels != y[rows]
@@ -84,7 +84,7 @@ class TreeExact:
         return closest
 
     def _searched(
-        self, view: View, forest: Forest, x: Tensor, y: Tensor, budget: Ball, sure: bool
+        self, view: View, forest: Forest, x: Tensor, y: Tensor, budget: Ball, word: Word
     ) -> tuple[Tensor, Tensor]:
         """Of each point the nearest input by the structure's word, and whether there is one."""
         points, kind = x.flatten(1).cpu().numpy(), np.float32 if x.dtype == torch.float32 else np.float64
@@ -94,7 +94,7 @@ class TreeExact:
         for row, (point, label) in enumerate(zip(points.astype(np.float64), y.tolist())):
             around = Surroundings.of(regions, point, view.bounds, step)
             radius = budget.radius if step is None else budget.radius / step * (1 + 1e-6)
-            leaves = self._leaves(around, questions(forest, label, targeted=targeted, sure=sure), radius)
+            leaves = self._leaves(around, questions(forest, label, word, targeted=targeted), radius)
             if leaves is not None:
                 z[row], found[row] = around.nearest(leaves), True
         return torch.from_numpy(z).reshape(x.shape).to(x), torch.from_numpy(found).to(x.device)
@@ -112,25 +112,4 @@ class TreeExact:
             if answer.leaves is not None:
                 best, distance = answer.leaves, answer.distance
         return best
-
-
-def forest_of(view: View) -> Forest:
-    """The ensemble of trees that the target is. Raises ``ConfigError`` (ATK150) where it is none."""
-    forest = view.structure(Forest)
-    if forest is None:
-        raise ConfigError("ATK150", "no ensemble of trees can be read from the target")
-    return forest
-
-
-def questions(forest: Forest, y: int, *, targeted: bool = False, sure: bool = False) -> list[Question]:
-    """What has to be asked to leave the label ``y``, or to reach it: pairs of classes, or one against all.
-
-    By the structure's own decision; ``sure`` asks for a lead that no rounding of the library can undo.
-    """
-    others = [label for label in range(forest.classes) if label != y]
-    least = np.nextafter(forest.rounding, np.inf) if sure else -forest.rounding
-    hit = None if sure else lambda leaves: bool((forest.added(leaves[None])[0].argmax() == y) == targeted)
-    if targeted:
-        return [Question.lead(forest, y, others, least, hit)]
-    return [Question.lead(forest, other, [y], least, hit) for other in others]
 
