@@ -65,9 +65,9 @@ def _white(
                 owasp=("ML01:2023",))
 
 
-def _black(name: str, entry: str, summary: str) -> Card:
+def _black(name: str, entry: str, summary: str, norms: tuple[str, ...] = _BALLS) -> Card:
     return Card(name=f"evasion.{name}", kind="attack", entry=f"assay.evasion.attacks.{entry}", summary=summary,
-                needs="scores", norms=_BALLS, atlas=("AML.T0015", "AML.T0043.001"), nist=("NISTAML.022", "NISTAML.025"),
+                needs="scores", norms=norms, atlas=("AML.T0015", "AML.T0043.001"), nist=("NISTAML.022", "NISTAML.025"),
                 owasp=("ML01:2023",))
 
 
@@ -93,6 +93,7 @@ CARDS: tuple[Card, ...] = (
     _white("fab", "fab:FAB", "The shortest way to each decision boundary, by linear pieces.", _BALLS),
     _black("square", "square:Square", "Random search by square windows."),
     _black("auto-attack", "auto_attack:AutoAttack", "The standard cascade of four complementary attacks."),
+    _black("record-search", "record_search:RecordSearch", "Beam search over valid changes of records.", ("l0",)),
     _white("tree-exact", "tree_exact:TreeExact", "The smallest change that flips an ensemble of trees, exactly.",
            ("linf",), "weights"),
     _proof("ibp", "ibp:IBP", "Intervals pushed through every layer."),

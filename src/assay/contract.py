@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from assay.evasion.records import Records, Schema
 from assay.evasion.threat import L0, L1, L2, Ball, Linf
 from assay.targets.base import Target
 from assay.targets.estimator import sklearn_target
@@ -26,8 +27,9 @@ RADII: dict[float, Ball] = {float("inf"): Linf(0.02), 2.0: L2(0.12), 1.0: L1(0.5
 WIDE: dict[float, Ball] = {float("inf"): Linf(0.15), 2.0: L2(0.2), 1.0: L1(0.2), 0.0: L0(1)}
 """The same for models that are no nets."""
 
-Plays = Literal["nets", "trees", "tree"]
-"""What a method is made for, where it says so by a class variable ``plays``: networks, ensembles of trees, one tree."""
+Plays = Literal["nets", "trees", "tree", "records"]
+"""What a method is made for, where it says so by a class variable ``plays``: networks, ensembles of trees, one tree,
+records of fields."""
 
 
 def plays_of(method: object) -> Plays:
@@ -38,7 +40,7 @@ def plays_of(method: object) -> Plays:
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """A small model and points in the unit box, a third of whose coordinates are 0 or 1; all of it float64."""
+    """A small model and points in its box, many of whose coordinates are at its edge; all of it float64."""
 
     target: Target
     x: Tensor
@@ -103,8 +105,25 @@ def _on_trees(count: int) -> Setting:
     return Setting(target, x, target.labels(x).clone(), WIDE)
 
 
+def _on_records() -> Setting:
+    """Records of two numbers and two categories that depend on each other, and a forest that looks at all of them."""
+    from sklearn.ensemble import RandomForestClassifier
+
+    draw = torch.Generator().manual_seed(4)
+    group = torch.randint(0, 4, (300, 1), generator=draw)
+    numbers = torch.randint(0, 21, (300, 2), generator=draw)
+    x = torch.cat([numbers, group, group // 2 + torch.randint(0, 2, (300, 1), generator=draw)], 1).double()
+    y = (x[:, 0] + 3 * x[:, 2] > x[:, 1] + 4).long()
+    forest = RandomForestClassifier(7, max_depth=5, random_state=0).fit(x.numpy(), y.numpy())
+    target = sklearn_target(forest, bounds=(0, 20), name="contract")
+    schema = Schema.learn(x, ["in", "out", "group", "kind"], categories=["group", "kind"], grows=["in"],
+                          dependent=[("group", "kind")])
+    return Setting(target, x[:POINTS], target.labels(x[:POINTS]).clone(), {0.0: Records(1, schema)})
+
+
 _SETTINGS: dict[Plays, Callable[[], Setting]] = {
     "nets": convolutional,
     "trees": lambda: _on_trees(7),
     "tree": lambda: _on_trees(1),
+    "records": _on_records,
 }

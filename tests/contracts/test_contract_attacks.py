@@ -78,7 +78,7 @@ def test_every_row_says_what_its_class_says(card: catalog.Card) -> None:
 
 def test_every_public_method_has_a_row() -> None:
     listed = {catalog.load(card) for card in catalog.listed()}
-    budgets = set(BUDGETS.values())
+    budgets = {*BUDGETS.values(), evasion.Records, evasion.Schema}
     public = {getattr(evasion, name) for name in evasion.__all__} - budgets
     assert public == listed
 

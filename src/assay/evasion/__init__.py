@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.pgd import FGSM as FGSM
     from assay.evasion.attacks.pgd import MIFGSM as MIFGSM
     from assay.evasion.attacks.pgd import PGD as PGD
+    from assay.evasion.attacks.record_search import RecordSearch as RecordSearch
     from assay.evasion.attacks.square import Square as Square
     from assay.evasion.attacks.tree_exact import TreeExact as TreeExact
     from assay.evasion.defenses.adversarial_training import AdversarialTraining as AdversarialTraining
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from assay.evasion.proofs.ibp import IBP as IBP
     from assay.evasion.proofs.smoothing import SmoothingRadius as SmoothingRadius
     from assay.evasion.proofs.tree_exact import TreeRadius as TreeRadius
+    from assay.evasion.records import Records as Records
+    from assay.evasion.records import Schema as Schema
     from assay.evasion.threat import L0 as L0
     from assay.evasion.threat import L1 as L1
     from assay.evasion.threat import L2 as L2
@@ -46,6 +49,9 @@ _LAZY = {
     "MIFGSM": "assay.evasion.attacks.pgd",
     "PGD": "assay.evasion.attacks.pgd",
     "EvasionGame": "assay.evasion.game",
+    "RecordSearch": "assay.evasion.attacks.record_search",
+    "Records": "assay.evasion.records",
+    "Schema": "assay.evasion.records",
     "Smoothing": "assay.evasion.defenses.smoothing",
     "SmoothingRadius": "assay.evasion.proofs.smoothing",
     "Square": "assay.evasion.attacks.square",
