@@ -57,9 +57,11 @@ class Card:
 _ALL, _BALLS = ("linf", "l2", "l1", "l0"), ("linf", "l2", "l1")
 
 
-def _white(name: str, entry: str, summary: str, norms: tuple[str, ...] = _ALL) -> Card:
+def _white(
+    name: str, entry: str, summary: str, norms: tuple[str, ...] = _ALL, needs: str = "gradients"
+) -> Card:
     return Card(name=f"evasion.{name}", kind="attack", entry=f"assay.evasion.attacks.{entry}", summary=summary,
-                needs="gradients", norms=norms, atlas=("AML.T0015", "AML.T0043.000"), nist=("NISTAML.022",),
+                needs=needs, norms=norms, atlas=("AML.T0015", "AML.T0043.000"), nist=("NISTAML.022",),
                 owasp=("ML01:2023",))
 
 
@@ -95,11 +97,15 @@ CARDS: tuple[Card, ...] = (
     _black("auto-attack", "auto_attack:AutoAttack", "The standard cascade of four complementary attacks."),
     _black("spatial", "spatial:SpatialSearch", "A grid of rotations and translations.", ("rotation",), "labels"),
     _white("stadv", "spatial:StAdv", "A smooth flow of pixels.", ("flow",)),
+    _black("record-search", "record_search:RecordSearch", "Beam search over valid changes of records.", ("l0",)),
+    _white("tree-exact", "tree_exact:TreeExact", "The smallest change that flips an ensemble of trees, exactly.",
+           ("linf",), "weights"),
     _proof("ibp", "ibp:IBP", "Intervals pushed through every layer."),
     _proof("crown-ibp", "crown_ibp:CROWNIBP", "Linear bounds from the output back, over intervals."),
     _proof("crown", "crown:CROWN", "Linear bounds from every unstable neuron back to the input."),
     _proof("smoothing-radius", "smoothing:SmoothingRadius", "The radius at which a smoothed target's vote cannot turn.",
            _ALL, "labels"),
+    _proof("tree-radius", "tree_exact:TreeRadius", "The exact radius of an ensemble of trees.", ("linf",)),
     _defense("smoothing", "smoothing:Smoothing", "The vote of noisy copies of the input.", "serving"),
     _defense("adversarial-training", "adversarial_training:AdversarialTraining",
              "Training on the worst inputs an attack finds.", "training"),

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.pgd import FGSM as FGSM
     from assay.evasion.attacks.pgd import MIFGSM as MIFGSM
     from assay.evasion.attacks.pgd import PGD as PGD
+    from assay.evasion.attacks.record_search import RecordSearch as RecordSearch
     from assay.evasion.attacks.spatial import SpatialSearch as SpatialSearch
     from assay.evasion.attacks.spatial import StAdv as StAdv
     from assay.evasion.attacks.square import Square as Square
     from assay.evasion.attacks.transfer import Transfer as Transfer
+    from assay.evasion.attacks.tree_exact import TreeExact as TreeExact
     from assay.evasion.attacks.universal import UniversalPerturbation as UniversalPerturbation
     from assay.evasion.changes import Flow as Flow
     from assay.evasion.changes import Rotation as Rotation
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from assay.evasion.proofs.crown_ibp import CROWNIBP as CROWNIBP
     from assay.evasion.proofs.ibp import IBP as IBP
     from assay.evasion.proofs.smoothing import SmoothingRadius as SmoothingRadius
+    from assay.evasion.proofs.tree_exact import TreeRadius as TreeRadius
+    from assay.evasion.records import Records as Records
+    from assay.evasion.records import Schema as Schema
     from assay.evasion.threat import L0 as L0
     from assay.evasion.threat import L1 as L1
     from assay.evasion.threat import L2 as L2
@@ -54,6 +59,9 @@ _LAZY = {
     "EvasionGame": "assay.evasion.game",
     "Rotation": "assay.evasion.changes",
     "Semantic": "assay.evasion.changes",
+    "RecordSearch": "assay.evasion.attacks.record_search",
+    "Records": "assay.evasion.records",
+    "Schema": "assay.evasion.records",
     "Smoothing": "assay.evasion.defenses.smoothing",
     "SmoothingRadius": "assay.evasion.proofs.smoothing",
     "SpatialSearch": "assay.evasion.attacks.spatial",
@@ -62,6 +70,8 @@ _LAZY = {
     "TargetedAPGD": "assay.evasion.attacks.apgd",
     "Transfer": "assay.evasion.attacks.transfer",
     "UniversalPerturbation": "assay.evasion.attacks.universal",
+    "TreeExact": "assay.evasion.attacks.tree_exact",
+    "TreeRadius": "assay.evasion.proofs.tree_exact",
 }
 
 __all__ = sorted(_LAZY)

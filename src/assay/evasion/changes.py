@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar, Self
 
@@ -13,17 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from assay.errors import ConfigError
-from assay.evasion.threat import MISCLASSIFY, Linf
+from assay.evasion.threat import Granting, Linf
 from assay.numerics.balls import rowwise
-from assay.targets.access import Access
 from assay.targets.base import Bounds
-from assay.threats import ThreatModel
 
 _WORD = re.compile(r"\s*([a-z]+)\s+([0-9.]+(?:e[+-]?[0-9]+)?)\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Family:
+class _Family(Granting):
     """What the families share: parameters in the cube from −1 to 1, of which ``radius`` is allowed."""
 
     radius: float = 1.0
@@ -56,19 +54,6 @@ class _Family:
     def at(self, radius: float) -> Self:
         """The same family with another share of its limits."""
         return replace(self, radius=radius)
-
-    def threat(
-        self,
-        *,
-        access: str | Access = Access.GRADIENTS,
-        knows: Collection[str] = ("model", "defense"),
-        goal: str = MISCLASSIFY,
-        queries: int | None = None,
-    ) -> ThreatModel:
-        """The threat model with this budget; see :meth:`assay.evasion.threat.Ball.threat`."""
-        return ThreatModel(
-            goal=goal, access=Access.parse(access), budget=self, knows=frozenset(knows), queries=queries
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
