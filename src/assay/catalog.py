@@ -91,6 +91,7 @@ CARDS: tuple[Card, ...] = (
     _white("apgd", "apgd:APGD", "Projected ascent whose step size looks after itself.", _BALLS),
     _white("apgd-t", "apgd:TargetedAPGD", "APGD toward each of the likeliest wrong classes.", _BALLS),
     _white("fab", "fab:FAB", "The shortest way to each decision boundary, by linear pieces.", _BALLS),
+    _white("ddn", "ddn:DDN", "A walk on a sphere whose radius closes in on the boundary.", ("l2",)),
     _black("square", "square:Square", "Random search by square windows."),
     _white("universal", "universal:UniversalPerturbation", "One perturbation for all inputs.", _BALLS),
     _black("transfer", "transfer:Transfer", "Made on models that the adversary has.", needs="labels"),

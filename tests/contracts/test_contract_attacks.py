@@ -28,6 +28,7 @@ CHEAP: dict[str, dict[str, object]] = {
     "evasion.fab": {"steps": 10},
     "evasion.square": {"queries": 60},
     "evasion.transfer": {"surrogates": (convolutional().target,), "steps": 10},
+    "evasion.ddn": {"steps": 20},
     "evasion.smoothing-radius": {"n": 2000},
 }
 EASY = frozenset({float("inf"), 2.0})
