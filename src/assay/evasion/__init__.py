@@ -10,12 +10,14 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.apgd import TargetedAPGD as TargetedAPGD
     from assay.evasion.attacks.auto_attack import AutoAttack as AutoAttack
     from assay.evasion.attacks.ddn import DDN as DDN
+    from assay.evasion.attacks.deepfool import DeepFool as DeepFool
     from assay.evasion.attacks.fab import FAB as FAB
     from assay.evasion.attacks.pgd import BIM as BIM
     from assay.evasion.attacks.pgd import FGSM as FGSM
     from assay.evasion.attacks.pgd import MIFGSM as MIFGSM
     from assay.evasion.attacks.pgd import PGD as PGD
     from assay.evasion.attacks.record_search import RecordSearch as RecordSearch
+    from assay.evasion.attacks.sigma_zero import SigmaZero as SigmaZero
     from assay.evasion.attacks.spatial import SpatialSearch as SpatialSearch
     from assay.evasion.attacks.spatial import StAdv as StAdv
     from assay.evasion.attacks.square import Square as Square
@@ -48,6 +50,7 @@ _LAZY = {
     "CROWN": "assay.evasion.proofs.crown",
     "CROWNIBP": "assay.evasion.proofs.crown_ibp",
     "DDN": "assay.evasion.attacks.ddn",
+    "DeepFool": "assay.evasion.attacks.deepfool",
     "FAB": "assay.evasion.attacks.fab",
     "FGSM": "assay.evasion.attacks.pgd",
     "Flow": "assay.evasion.changes",
@@ -64,6 +67,7 @@ _LAZY = {
     "RecordSearch": "assay.evasion.attacks.record_search",
     "Records": "assay.evasion.records",
     "Schema": "assay.evasion.records",
+    "SigmaZero": "assay.evasion.attacks.sigma_zero",
     "Smoothing": "assay.evasion.defenses.smoothing",
     "SmoothingRadius": "assay.evasion.proofs.smoothing",
     "SpatialSearch": "assay.evasion.attacks.spatial",
