@@ -94,6 +94,8 @@ CARDS: tuple[Card, ...] = (
     _black("square", "square:Square", "Random search by square windows."),
     _black("auto-attack", "auto_attack:AutoAttack", "The standard cascade of four complementary attacks."),
     _black("record-search", "record_search:RecordSearch", "Beam search over valid changes of records.", ("l0",)),
+    _white("decision-tree", "decision_tree:DecisionTreeAttack", "From a leaf up to the first other class, and down.",
+           _ALL, "weights"),
     _white("tree-exact", "tree_exact:TreeExact", "The smallest change that flips an ensemble of trees, exactly.",
            ("linf",), "weights"),
     _proof("ibp", "ibp:IBP", "Intervals pushed through every layer."),

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.apgd import APGD as APGD
     from assay.evasion.attacks.apgd import TargetedAPGD as TargetedAPGD
     from assay.evasion.attacks.auto_attack import AutoAttack as AutoAttack
+    from assay.evasion.attacks.decision_tree import DecisionTreeAttack as DecisionTreeAttack
     from assay.evasion.attacks.fab import FAB as FAB
     from assay.evasion.attacks.pgd import BIM as BIM
     from assay.evasion.attacks.pgd import FGSM as FGSM
@@ -39,6 +40,7 @@ _LAZY = {
     "BIM": "assay.evasion.attacks.pgd",
     "CROWN": "assay.evasion.proofs.crown",
     "CROWNIBP": "assay.evasion.proofs.crown_ibp",
+    "DecisionTreeAttack": "assay.evasion.attacks.decision_tree",
     "FAB": "assay.evasion.attacks.fab",
     "FGSM": "assay.evasion.attacks.pgd",
     "IBP": "assay.evasion.proofs.ibp",

@@ -127,7 +127,7 @@ def test_projection_and_random_records_are_valid() -> None:
             assert bool(budget.contains(z, x, Bounds(0, 5)).all())
             for row in range(len(x)):
                 assert bool((enumerated(schema, x[row]) == z[row]).all(1).any())
-        assert bool(((budget.project(far, x, Bounds(0, 5)) != x).any() == (k > 0)))
+        assert bool((budget.project(far, x, Bounds(0, 5)) != x).any() == (k > 0))
         assert torch.equal(budget.project(x, x, Bounds(0, 5)), x)
 
 
