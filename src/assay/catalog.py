@@ -96,6 +96,7 @@ CARDS: tuple[Card, ...] = (
     _black("record-search", "record_search:RecordSearch", "Beam search over valid changes of records.", ("l0",)),
     _white("decision-tree", "decision_tree:DecisionTreeAttack", "From a leaf up to the first other class, and down.",
            _ALL, "weights"),
+    _white("hclu", "hclu:HCLU", "Inputs that a Gaussian process is confident and certain about.", ("l2",), "weights"),
     _white("tree-exact", "tree_exact:TreeExact", "The smallest change that flips an ensemble of trees, exactly.",
            ("linf",), "weights"),
     _proof("ibp", "ibp:IBP", "Intervals pushed through every layer."),

@@ -26,6 +26,7 @@ CHEAP: dict[str, dict[str, object]] = {
     "evasion.apgd-t": {"steps": 20, "targets": 2},
     "evasion.fab": {"steps": 10},
     "evasion.square": {"queries": 60},
+    "evasion.hclu": {"confidence": 0.6, "steps": 100},
     "evasion.smoothing-radius": {"n": 2000},
 }
 EASY = frozenset({float("inf"), 2.0})

@@ -79,6 +79,11 @@ class Forest:
         unit = np.finfo(np.float32 if self.single else np.float64).eps
         return float((steps * (np.abs(self.base) + largest.sum(0))).max() * unit)
 
+    @property
+    def tolerance(self) -> float:
+        """How far two scores of one row have to be apart to be told apart."""
+        return self.rounding / self.divisor
+
     def leaves(self, x: Floats) -> Ints:
         """The leaf that each row of ``x [rows, features]`` reaches in each tree, ``[rows, trees]``."""
         node = np.broadcast_to(self.root, (len(x), len(self.root))).copy()
@@ -129,7 +134,8 @@ def _last_below(threshold: Floats, kind: npt.DTypeLike) -> Floats:
 
 def _next_above(threshold: Floats, kind: npt.DTypeLike) -> Floats:
     """The smallest number of this type that is above the threshold."""
-    return np.nextafter(_last_below(threshold, kind).astype(kind), np.array(np.inf, kind)).astype(np.float64)
+    above: Floats = np.nextafter(_last_below(threshold, kind).astype(kind), np.array(np.inf, kind)).astype(np.float64)
+    return above
 
 
 def single_threshold(threshold: Floats, *, strict: bool) -> Floats:
