@@ -41,7 +41,7 @@ def believed(target: SklearnTarget, z: np.ndarray, label: int) -> tuple[float, f
     row = torch.from_numpy(z)[None].requires_grad_(True)
     share, variance = (part[0, label] for part in target.structure.believe(row))
     slopes = [torch.autograd.grad(part, row, retain_graph=True)[0][0].numpy() for part in (share, variance)]
-    return float(share), float(variance), slopes[0], slopes[1]
+    return share.item(), variance.item(), slopes[0], slopes[1]
 
 
 def slsqp(target: SklearnTarget, x0: np.ndarray, label: int, attack: HCLU) -> float:

@@ -68,7 +68,8 @@ class HCLU:
     Minimizes the squared length of the perturbation under two constraints: the probability of the class to reach is
     at least ``confidence``, and the variance behind it at most ``uncertainty`` times that at the original. All rows in
     lock-step by an augmented Lagrangian, from two starts each: half way to the nearest training input that meets the
-    constraints, and that input drawn toward the original as far as they hold.
+    constraints, and that input drawn toward the original as far as they hold; where none meets them, the one that lacks
+    least, and the one of the highest probability.
 
     *Paper*: Grosse, Pfaff, Smith & Backes, 2018 ("The limitations of model uncertainty in adversarial settings",
     Eq. 4), solved there point by point by sequential quadratic programming.
@@ -177,7 +178,7 @@ class _Problem:
         return (self.excess(z, target, most, at) <= 0).all(1)
 
     def start(self, x0: Tensor, target: Tensor) -> _Rows:
-        """Two rows a point: see :class:`HCLU`. Where no training input fits, toward the one that lacks least."""
+        """Two rows a point: see :class:`HCLU`. Where no training input fits: the one that lacks least, the surest."""
         at = torch.arange(len(x0), device=x0.device)
         variances = self.process.believe(x0)[1]
         self.view.charge(at, forwards=1)
@@ -189,7 +190,8 @@ class _Problem:
         aim = train[torch.where(broken > 0, (1 + broken) * (1 + far.amax(1, keepdim=True)), far).argmin(1)]
         near = self._drawn(x0, aim, target, most, at)
         scale = (near - x0).square().sum(1).sqrt().clamp_min(1e-6)
-        z = torch.cat([(x0 + aim) / 2, near])
+        fits = (broken.amin(1) <= 0)[:, None]
+        z = torch.cat([torch.where(fits, (x0 + aim) / 2, train[shares[:, target].argmax(0)]), near])
         twice, zero = [torch.cat([part, part]) for part in (at, target, x0, most, scale)], torch.zeros_like(z)
         return _Rows(twice[0], twice[1], twice[2], z, twice[3], twice[4], zero[:, :1].repeat(1, 2), zero, zero,
                      twice[2], torch.full_like(twice[4], torch.inf))
