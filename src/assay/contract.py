@@ -30,9 +30,9 @@ RADII: dict[float, Ball] = {float("inf"): Linf(0.02), 2.0: L2(0.12), 1.0: L1(0.5
 WIDE: dict[float, Ball] = {float("inf"): Linf(0.15), 2.0: L2(0.2), 1.0: L1(0.2), 0.0: L0(1)}
 """The same for models that are no nets."""
 
-Plays = Literal["nets", "trees", "tree", "records", "rotation", "flow"]
+Plays = Literal["nets", "trees", "tree", "records", "gaussian processes", "rotation", "flow"]
 """What a method is made for, where it says so by a class variable ``plays``: networks, ensembles of trees, one tree,
-records of fields, or images under a family of changes."""
+records of fields, Gaussian process classifiers, or images under a family of changes."""
 
 
 def plays_of(method: object) -> Plays:
@@ -150,6 +150,19 @@ def _on_records() -> Setting:
     return Setting(target, x[:POINTS], target.labels(x[:POINTS]).clone(), {0.0: Records(1, schema)})
 
 
+def _on_process() -> Setting:
+    """A Gaussian process of three classes on a square."""
+    from sklearn.gaussian_process import GaussianProcessClassifier
+    from sklearn.gaussian_process.kernels import RBF
+
+    train = torch.rand(60, 2, generator=torch.Generator().manual_seed(5), dtype=torch.float64).numpy()
+    y = np.digitize(train.sum(1), [0.8, 1.2])
+    process = GaussianProcessClassifier(100.0 * RBF(0.3), optimizer=None).fit(train, y)
+    target = sklearn_target(process, name="contract")
+    x = _clipped(torch.rand(POINTS, 2, generator=torch.Generator().manual_seed(6), dtype=torch.float64))
+    return Setting(target, x, target.labels(x).clone(), {2.0: L2(0.5)})
+
+
 _SETTINGS: dict[Plays, Callable[[], Setting]] = {
     "nets": convolutional,
     "trees": lambda: _on_trees(7),
@@ -157,4 +170,5 @@ _SETTINGS: dict[Plays, Callable[[], Setting]] = {
     "records": _on_records,
     "rotation": lambda: _changed(Rotation(rotation=20, translation=1)),
     "flow": lambda: _changed(Flow(flow=0.3)),
+    "gaussian processes": _on_process,
 }

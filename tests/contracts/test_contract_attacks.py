@@ -29,6 +29,7 @@ CHEAP: dict[str, dict[str, object]] = {
     "evasion.square": {"queries": 60},
     "evasion.transfer": {"surrogates": (convolutional().target,), "steps": 10},
     "evasion.ddn": {"steps": 20},
+    "evasion.hclu": {"confidence": 0.6, "steps": 100},
     "evasion.smoothing-radius": {"n": 2000},
 }
 EASY = frozenset({float("inf"), 2.0})

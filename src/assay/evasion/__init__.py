@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.apgd import TargetedAPGD as TargetedAPGD
     from assay.evasion.attacks.auto_attack import AutoAttack as AutoAttack
     from assay.evasion.attacks.ddn import DDN as DDN
+    from assay.evasion.attacks.decision_tree import DecisionTreeAttack as DecisionTreeAttack
     from assay.evasion.attacks.deepfool import DeepFool as DeepFool
     from assay.evasion.attacks.fab import FAB as FAB
+    from assay.evasion.attacks.hclu import HCLU as HCLU
     from assay.evasion.attacks.pgd import BIM as BIM
     from assay.evasion.attacks.pgd import FGSM as FGSM
     from assay.evasion.attacks.pgd import MIFGSM as MIFGSM
@@ -54,6 +56,10 @@ _LAZY = {
     "FAB": "assay.evasion.attacks.fab",
     "FGSM": "assay.evasion.attacks.pgd",
     "Flow": "assay.evasion.changes",
+    "DecisionTreeAttack": "assay.evasion.attacks.decision_tree",
+    "FAB": "assay.evasion.attacks.fab",
+    "FGSM": "assay.evasion.attacks.pgd",
+    "HCLU": "assay.evasion.attacks.hclu",
     "IBP": "assay.evasion.proofs.ibp",
     "L0": "assay.evasion.threat",
     "L1": "assay.evasion.threat",

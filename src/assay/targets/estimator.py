@@ -21,6 +21,7 @@ from torch import Tensor
 from assay.errors import Denied, TargetError
 from assay.targets.access import Access
 from assay.targets.base import Bounds
+from assay.targets.gaussian_process import GaussianProcess, read_process
 from assay.targets.pytorch import check_scores
 from assay.targets.tree_readers import read_forest
 from assay.targets.trees import Forest
@@ -62,12 +63,15 @@ class SklearnTarget:
         return Access.SCORES if self.structure is None else Access.WEIGHTS
 
     @cached_property
-    def structure(self) -> Forest | None:
-        """The ensemble of trees that the estimator is; ``None`` where it is another kind, or labels alone are given."""
+    def structure(self) -> Forest | GaussianProcess | None:
+        """The ensemble of trees, or the Gaussian process, that the estimator is.
+
+        ``None`` where it is another kind, or labels alone are given.
+        """
         if self.output == "labels":
             return None
         try:
-            return read_forest(self.estimator, len(self.classes), self._raw)
+            return read_process(self.estimator) or read_forest(self.estimator, len(self.classes), self._raw)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError):
             return None  # a layout of another version of the library: nothing is revealed that was not understood
 
@@ -146,10 +150,10 @@ class SklearnTarget:
         if self.structure is not None:
             scores = self.structure.scores(x.detach().double().flatten(1).numpy())
             top = np.sort(scores, 1)
-            clear = (top[:, -1] - top[:, -2]) * self.structure.divisor > self.structure.rounding
+            clear = top[:, -1] - top[:, -2] > self.structure.tolerance
             apart = int((clear & (scores.argmax(1) != predicted.numpy())).sum())
             if apart:
-                raise TargetError("TGT151", f"the trees read from {self.name} decide otherwise on {apart} of "
+                raise TargetError("TGT151", f"what was read of {self.name} decides otherwise on {apart} of "
                                             f"{len(x)} rows")
 
     def fingerprint(self) -> dict[str, str]:

@@ -79,6 +79,11 @@ class Forest:
         unit = np.finfo(np.float32 if self.single else np.float64).eps
         return float((steps * (np.abs(self.base) + largest.sum(0))).max() * unit)
 
+    @property
+    def tolerance(self) -> float:
+        """How far two scores of one row have to be apart to be told apart."""
+        return self.rounding / self.divisor
+
     def leaves(self, x: Floats) -> Ints:
         """The leaf that each row of ``x [rows, features]`` reaches in each tree, ``[rows, trees]``."""
         node = np.broadcast_to(self.root, (len(x), len(self.root))).copy()
