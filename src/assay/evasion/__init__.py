@@ -16,6 +16,18 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.pgd import PGD as PGD
     from assay.evasion.attacks.square import Square as Square
     from assay.evasion.defenses.adversarial_training import AdversarialTraining as AdversarialTraining
+    from assay.evasion.defenses.cleansing.autoencoder import Autoencoder as Autoencoder
+    from assay.evasion.defenses.cleansing.blurring import GaussianBlur as GaussianBlur
+    from assay.evasion.defenses.cleansing.jpeg import JPEG as JPEG
+    from assay.evasion.defenses.cleansing.resizing import RandomResizePad as RandomResizePad
+    from assay.evasion.defenses.cleansing.resizing import Rescale as Rescale
+    from assay.evasion.defenses.cleansing.squeezing import BitDepth as BitDepth
+    from assay.evasion.defenses.cleansing.squeezing import MedianBlur as MedianBlur
+    from assay.evasion.defenses.cleansing.total_variation import TotalVariation as TotalVariation
+    from assay.evasion.defenses.obfuscation.activations import KWTA as KWTA
+    from assay.evasion.defenses.obfuscation.activations import ActivationPruning as ActivationPruning
+    from assay.evasion.defenses.obfuscation.activations import RoundActivations as RoundActivations
+    from assay.evasion.defenses.obfuscation.temperature import Temperature as Temperature
     from assay.evasion.defenses.smoothing import Smoothing as Smoothing
     from assay.evasion.game import EvasionGame as EvasionGame
     from assay.evasion.proofs.crown import CROWN as CROWN
@@ -48,6 +60,18 @@ _LAZY = {
     "SmoothingRadius": "assay.evasion.proofs.smoothing",
     "Square": "assay.evasion.attacks.square",
     "TargetedAPGD": "assay.evasion.attacks.apgd",
+    "JPEG": "assay.evasion.defenses.cleansing.jpeg",
+    "BitDepth": "assay.evasion.defenses.cleansing.squeezing",
+    "MedianBlur": "assay.evasion.defenses.cleansing.squeezing",
+    "GaussianBlur": "assay.evasion.defenses.cleansing.blurring",
+    "TotalVariation": "assay.evasion.defenses.cleansing.total_variation",
+    "Rescale": "assay.evasion.defenses.cleansing.resizing",
+    "RandomResizePad": "assay.evasion.defenses.cleansing.resizing",
+    "Autoencoder": "assay.evasion.defenses.cleansing.autoencoder",
+    "Temperature": "assay.evasion.defenses.obfuscation.temperature",
+    "KWTA": "assay.evasion.defenses.obfuscation.activations",
+    "RoundActivations": "assay.evasion.defenses.obfuscation.activations",
+    "ActivationPruning": "assay.evasion.defenses.obfuscation.activations",
 }
 
 __all__ = sorted(_LAZY)
