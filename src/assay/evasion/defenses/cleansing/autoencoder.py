@@ -21,21 +21,18 @@ from assay.targets.defended import Parts
 
 
 class Denoiser(nn.Module):
-    """Convolutions to half the size and back, ``[rows, channels, height, width]`` to the same shape in [0, 1]."""
+    """Three convolutions that say what of an image is noise, ``[rows, channels, height, width]`` to the same shape."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(channels, width, 3, padding=1)
-        self.down = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)
-        self.inner = nn.Conv2d(2 * width, 2 * width, 3, padding=1)
-        self.up = nn.Conv2d(2 * width, width, 3, padding=1)
+        self.inner = nn.Conv2d(width, width, 3, padding=1)
         self.last = nn.Conv2d(width, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The images as the network believes them to be."""
-        code = torch.relu(self.inner(torch.relu(self.down(torch.relu(self.first(x))))))
-        wide = nn.functional.interpolate(code, x.shape[2:], mode="nearest")
-        return torch.sigmoid(self.last(torch.relu(self.up(wide))))
+        """The images without it."""
+        noise: Tensor = self.last(torch.relu(self.inner(torch.relu(self.first(x)))))
+        return x - noise
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -46,8 +43,18 @@ class Autoencoder:
     *Needs*: images, and clean ones to train on; anything of the model.
     *Cost*: one forward of the autoencoder an image, and one backward a gradient.
     *Blind spots*: it is a network like any other: the two together are attacked as one.
+    *Held to*: Carlini & Wagner, 2017 ("MagNet … not robust"): the attack succeeds on 99 % of CIFAR-10.
+    *Measured*: HELDAE
 
     It is trained once, by :meth:`fit`, kept by :meth:`save`, and found again by the file's path.
+
+    Example:
+        >>> from assay import demo, evasion
+        >>> (x, y), (clean, _) = demo.digits("test[:50]"), demo.digits("train[:400]")
+        >>> safe = evasion.Autoencoder.fit(clean, seed=0, epochs=4).protect(demo.target())
+        >>> game = evasion.EvasionGame(x, y, threat=evasion.Linf(0.2).threat())
+        >>> game.play(evasion.PGD(steps=10), safe, seed=0)["robust accuracy"].estimate < 0.1
+        True
 
     Attributes:
         weights: a safetensors file that :meth:`save` wrote, or the network itself.
@@ -74,7 +81,7 @@ class Autoencoder:
         return self.weights
 
     @classmethod
-    def fit(cls, x: Tensor, *, seed: int, epochs: int = 20, noise: float = 0.1, width: int = 32, batch: int = 64,
+    def fit(cls, x: Tensor, *, seed: int, epochs: int = 10, noise: float = 0.1, width: int = 16, batch: int = 64,
             rate: float = 3e-3) -> Autoencoder:
         """A cleanser trained to find clean images under Gaussian noise.
 
@@ -83,7 +90,7 @@ class Autoencoder:
             seed: of the weights, the order and the noise; the global random numbers stay as they were.
             epochs: passes over the images.
             noise: its standard deviation.
-            width: channels of the outer layers; the inner ones have twice as many.
+            width: channels of the inner layers.
             batch: images a step.
             rate: the peak learning rate of AdamW, on one cycle.
         """
@@ -96,11 +103,11 @@ class Autoencoder:
         steps = epochs * -(-len(x) // batch)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
         for _ in range(epochs):
-            for clean in x[torch.randperm(len(x), generator=rng)].split(batch):
+            for clean in torch.split(x[torch.randperm(len(x), generator=rng)], batch):
                 noisy = clean + noise * torch.randn(clean.shape, generator=rng, dtype=x.dtype).to(x.device)
                 loss = (network(noisy.clamp(0, 1)) - clean).square().mean()
                 optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+                loss.backward()
                 optimizer.step()
                 schedule.step()
         return cls(weights=network.eval().requires_grad_(False))

@@ -28,6 +28,16 @@ class GaussianBlur:
     *Needs*: images; anything of the model.
     *Cost*: two passes of a kernel of 8 · sigma + 1 values.
     *Blind spots*: it is linear: a gradient passes it as it passes a convolution.
+    *Held to*: SciPy's ``gaussian_filter``.
+    *Measured*: HELDGAUSS
+
+    Example:
+        >>> from assay import demo, evasion
+        >>> x, y = demo.digits("test[:50]")
+        >>> safe = evasion.GaussianBlur().protect(demo.target())
+        >>> game = evasion.EvasionGame(x, y, threat=evasion.Linf(0.2).threat())
+        >>> game.play(evasion.PGD(steps=10), safe, seed=0)["robust accuracy"].estimate < 0.1
+        True
 
     Attributes:
         sigma: the standard deviation, in pixels.
@@ -35,7 +45,7 @@ class GaussianBlur:
 
     parts: ClassVar[Parts] = Parts()
 
-    sigma: float = 0.5
+    sigma: float = 0.6
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma < math.inf:

@@ -24,6 +24,16 @@ class Rescale:
     *Needs*: images; anything of the model.
     *Cost*: two interpolations.
     *Blind spots*: it is linear: a gradient passes it as it passes a convolution.
+    *Held to*: averages known in closed form; the attack's level on the bare network.
+    *Measured*: HELDRESCALE
+
+    Example:
+        >>> from assay import demo, evasion
+        >>> x, y = demo.digits("test[:50]")
+        >>> safe = evasion.Rescale().protect(demo.target())
+        >>> game = evasion.EvasionGame(x, y, threat=evasion.Linf(0.2).threat())
+        >>> game.play(evasion.PGD(steps=10), safe, seed=0)["robust accuracy"].estimate < 0.1
+        True
 
     Attributes:
         factor: of the smaller size, between 0 and 1; antialiased on the way down, bilinear on both.
@@ -31,7 +41,7 @@ class Rescale:
 
     parts: ClassVar[Parts] = Parts()
 
-    factor: float = 0.75
+    factor: float = 0.8
 
     def __post_init__(self) -> None:
         if not 0 < self.factor < 1:
@@ -59,6 +69,16 @@ class RandomResizePad:
     *Needs*: images; anything of the model.
     *Cost*: one interpolation.
     *Blind spots*: an attack that averages gradients over draws.
+    *Held to*: Athalye et al., ICML 2018, Table 1: 0 % left at Linf 8/255 on ImageNet.
+    *Measured*: HELDXIE
+
+    Example:
+        >>> from assay import demo, evasion
+        >>> x, y = demo.digits("test[:50]")
+        >>> safe = evasion.RandomResizePad().protect(demo.target())
+        >>> game = evasion.EvasionGame(x, y, threat=evasion.Linf(0.2).threat())
+        >>> game.play(evasion.PGD(steps=10, draws=4), safe, seed=0)["robust accuracy"].estimate < 0.2
+        True
 
     Attributes:
         smallest: the least share of its height and width to which an image shrinks; the paper's 299/331.

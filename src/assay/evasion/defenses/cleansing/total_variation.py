@@ -25,8 +25,19 @@ class TotalVariation:
     *Needs*: images; anything of the model.
     *Cost*: ``steps`` passes over the image; a gradient keeps them all in memory.
     *Blind spots*: the solver is differentiable step by step, which is all that an attack needs.
+    *Held to*: the duality gap, which bounds the distance to the solution; Athalye et al., ICML 2018, Table 1: 0 % left of the
+    input transformations of Guo et al.
+    *Measured*: HELDTV
 
     The variation is the isotropic one: the sum of the lengths of the forward differences.
+
+    Example:
+        >>> from assay import demo, evasion
+        >>> x, y = demo.digits("test[:50]")
+        >>> safe = evasion.TotalVariation().protect(demo.target())
+        >>> game = evasion.EvasionGame(x, y, threat=evasion.Linf(0.2).threat())
+        >>> game.play(evasion.PGD(steps=5), safe, seed=0)["robust accuracy"].estimate < 0.1
+        True
 
     Attributes:
         weight: how much variation costs, in units of the input's range.

@@ -23,8 +23,18 @@ class KWTA:
     *Cost*: a selection in place of every ReLU.
     *Blind spots*: its scores jump, so gradients mislead near the input; not those of the ReLUs it replaced, nor any
     search that looks further.
+    *Held to*: Tramèr et al., NeurIPS 2020, §5: 0.16 % left at Linf 8/255 of networks trained with it.
+    *Measured*: HELDKWTA
 
     The paper trains networks with it; here it goes into a finished one, which pays with clean accuracy.
+
+    Example:
+        >>> from assay import demo, evasion
+        >>> x, y = demo.digits("test[:50]")
+        >>> safe = evasion.KWTA().protect(demo.target())
+        >>> game = evasion.EvasionGame(x, y, threat=evasion.Linf(0.2).threat())
+        >>> game.play(evasion.PGD(steps=10), safe, seed=0)["robust accuracy"].estimate < 0.1
+        True
 
     Attributes:
         ratio: k over the number of values in the layer; k is rounded down, but at least 1.
@@ -32,7 +42,7 @@ class KWTA:
 
     parts: ClassVar[Parts] = Parts(surrogate=True)
 
-    ratio: float = 0.3
+    ratio: float = 0.4
 
     def __post_init__(self) -> None:
         if not 0 < self.ratio <= 1:
@@ -59,6 +69,18 @@ class RoundActivations:
     *Needs*: weights.
     *Cost*: a rounding after every ReLU.
     *Blind spots*: its gradient is zero, which stops no attack that leaves the rounding out on the way back.
+    *Held to*: Athalye et al., ICML 2018, Table 1: 0 % left of networks whose gradients are shattered.
+    *Measured*: HELDROUND
+
+    Example:
+        >>> from assay import demo, evasion
+        >>> x, y = demo.digits("test[:50]")
+        >>> safe = evasion.RoundActivations().protect(demo.target())
+        >>> game = evasion.EvasionGame(x, y, threat=evasion.Linf(0.2).threat())
+        >>> game.play(evasion.PGD(steps=10), safe.naive(), seed=0)["robust accuracy"].estimate > 0.9
+        True
+        >>> game.play(evasion.PGD(steps=10), safe.adapted(), seed=0)["robust accuracy"].estimate < 0.1
+        True
 
     Attributes:
         levels: above zero, for each row and layer.
@@ -66,7 +88,7 @@ class RoundActivations:
 
     parts: ClassVar[Parts] = Parts(surrogate=True)
 
-    levels: int = 15
+    levels: int = 7
 
     def __post_init__(self) -> None:
         if not self.levels >= 1:
@@ -92,10 +114,20 @@ class ActivationPruning:
     *Needs*: weights.
     *Cost*: one random number an activation.
     *Blind spots*: an attack that averages gradients over draws; its expectation is the layer as it was.
+    *Held to*: Athalye et al., ICML 2018, Table 1: 0 % left at Linf 8/255 on CIFAR-10.
+    *Measured*: HELDSAP
 
     The paper draws ``r`` activations with replacement, with probabilities in proportion to their size. Here each stays
     with the chance that those draws give it, by a coin of its own: the expectation is the same, and no order of draws
     is needed; how many stay varies a little more.
+
+    Example:
+        >>> from assay import demo, evasion
+        >>> x, y = demo.digits("test[:50]")
+        >>> safe = evasion.ActivationPruning().protect(demo.target())
+        >>> game = evasion.EvasionGame(x, y, threat=evasion.Linf(0.2).threat())
+        >>> game.play(evasion.PGD(steps=10, draws=4), safe, seed=0)["robust accuracy"].estimate < 0.1
+        True
 
     Attributes:
         ratio: draws over the number of activations in the layer.
@@ -103,7 +135,7 @@ class ActivationPruning:
 
     parts: ClassVar[Parts] = Parts(surrogate=True, randomness=True)
 
-    ratio: float = 1.0
+    ratio: float = 1.5
 
     def __post_init__(self) -> None:
         if not self.ratio > 0:
