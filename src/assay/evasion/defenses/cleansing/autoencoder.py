@@ -44,7 +44,9 @@ class Autoencoder:
     *Cost*: one forward of the autoencoder an image, and one backward a gradient.
     *Blind spots*: it is a network like any other: the two together are attacked as one.
     *Held to*: Carlini & Wagner, 2017 ("MagNet … not robust"): the attack succeeds on 99 % of CIFAR-10.
-    *Measured*: HELDAE
+    *Measured*: of a ResNet-20 on 300 CIFAR-10 images at Linf 8/255, 81.3 % accurate behind it, an attack that does not
+    know (PGD-40) leaves 0 %, one that knows (PGD-100) 0 %: ``tests/papers/test_defenses_fall.py``, fitted to 3,997
+    training images; on digits ``tests/evasion/defenses/test_cleansing.py``.
 
     It is trained once, by :meth:`fit`, kept by :meth:`save`, and found again by the file's path.
 

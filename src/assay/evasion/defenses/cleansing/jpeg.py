@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
@@ -34,9 +33,12 @@ class JPEG:
     *Cost*: the codec, once an image; with a gradient also the stand-in's transforms.
     *Blind spots*: every attack that goes back through a stand-in; without one the gradient is zero, and a black-box
     search does better than any gradient.
-    *Held to*: the codec itself: the stand-in's images against Pillow's; 0 % left by an attack that knows (Shin & Song, 2017, in
-    another setting).
-    *Measured*: HELDJPEG
+    *Held to*: the codec itself: the stand-in's images against Pillow's; 0 % left by an attack that knows (Shin & Song,
+    2017, in another setting).
+    *Measured*: of a ResNet-20 on 300 CIFAR-10 images at Linf 8/255, 81.7 % accurate behind it, an attack that does not
+    know (PGD-40) leaves 75.7 %, one that knows (PGD-100) 0 %: ``tests/papers/test_defenses_fall.py``, where the
+    stand-in's images are also 0.5 to 0.8 levels of 255 from the codec's on average, which themselves are 3 to 7 from
+    the originals.
 
     What really happens is Pillow's codec on 8-bit pixels with chroma at half the resolution. The stand-in computes
     the same (color transform, subsampling, cosine transform, the codec's own quantization tables), and rounds as the
@@ -82,19 +84,21 @@ class JPEG:
         self._require(x)
         height, width = x.shape[2:]
         cell = _BLOCK if x.shape[1] == 1 else 2 * _BLOCK
-        padded = F.pad(x * 255, (0, -width % cell, 0, -height % cell), mode="replicate")
-        if x.shape[1] == 1:
-            out = _quantized(padded - 128, 0, self.quality) + 128
-        else:
-            out = self._color(padded)
-        return _passing(out[:, :, :height, :width], _pixels) / 255
+        padded = F.pad(_pixels(x * 255), (0, -width % cell, 0, -height % cell), mode="replicate")
+        out = self._gray(padded) if x.shape[1] == 1 else self._color(padded)
+        return out[:, :, :height, :width] / 255
+
+    def _gray(self, pixels: Tensor) -> Tensor:
+        return _quantized(pixels, 0, self.quality)
 
     def _color(self, pixels: Tensor) -> Tensor:
-        planes = torch.einsum("ij,njhw->nihw", _TO_YCC.to(pixels), pixels)
-        luma = _quantized(planes[:, :1] - 128, 0, self.quality) + 128
-        chroma = _quantized(F.avg_pool2d(planes[:, 1:], 2), 1, self.quality)
+        offset = torch.tensor([0, 128, 128]).to(pixels).reshape(3, 1, 1)
+        planes = _pixels(torch.einsum("ij,njhw->nihw", _TO_YCC.to(pixels), pixels) + offset)
+        luma = _quantized(planes[:, :1], 0, self.quality)
+        chroma = _quantized(_pixels(F.avg_pool2d(planes[:, 1:], 2)), 1, self.quality)
         chroma = F.interpolate(chroma, scale_factor=2, mode="bilinear")  # the decoder's triangle filter
-        return torch.einsum("ij,njhw->nihw", _TO_RGB.to(pixels), torch.cat([luma, chroma], 1))
+        whole = torch.cat([luma, _pixels(chroma)], 1) - offset
+        return _pixels(torch.einsum("ij,njhw->nihw", _TO_RGB.to(pixels), whole))
 
     def _require(self, x: Tensor) -> None:
         require_images(x, self)
@@ -102,7 +106,7 @@ class JPEG:
             raise TargetError("PRF130", f"{self} takes images of 1 or 3 channels, not {x.shape[1]}")
 
 
-# ITU-R BT.601 as JFIF has it; chroma is centered on 0 here.
+# ITU-R BT.601 as JFIF has it.
 _TO_YCC = torch.tensor([[0.299, 0.587, 0.114], [-0.168735892, -0.331264108, 0.5], [0.5, -0.418687589, -0.081312411]],
                        dtype=torch.float64)
 _TO_RGB = torch.tensor([[1, 0, 1.402], [1, -0.344136286, -0.714136286], [1, 1.772, 0]], dtype=torch.float64)
@@ -139,15 +143,17 @@ def _quantized(planes: Tensor, table: int, quality: int) -> Tensor:
     rows, k, height, width = planes.shape
     cosines, steps = _cosines().to(planes), tables(quality)[table].to(planes)
     blocks = planes.reshape(rows, k, height // _BLOCK, _BLOCK, width // _BLOCK, _BLOCK).transpose(3, 4)
-    rounded = _passing(cosines @ blocks @ cosines.T / steps, torch.round) * steps
-    back: Tensor = (cosines.T @ rounded @ cosines).transpose(3, 4)
-    return back.reshape(rows, k, height, width)
+    ratio = cosines @ (blocks - 128) @ cosines.T / steps
+    kept = _passing(ratio, ratio.round()) * steps
+    back = (cosines.T @ kept @ cosines).transpose(3, 4).reshape(rows, k, height, width)
+    return _pixels(back + 128)
 
 
 def _pixels(x: Tensor) -> Tensor:
-    return x.round().clamp(0, 255)
+    """Whole numbers of 8 bits, as every stage of the codec has them."""
+    return _passing(x, x.round().clamp(0, 255))
 
 
-def _passing(x: Tensor, step: Callable[[Tensor], Tensor]) -> Tensor:
-    """The step's value with the gradient of none at all."""
-    return x + (step(x) - x).detach()
+def _passing(x: Tensor, value: Tensor) -> Tensor:
+    """The value, with gradients that go to ``x`` as if it were ``x``."""
+    return x + (value - x).detach()

@@ -25,7 +25,9 @@ class Rescale:
     *Cost*: two interpolations.
     *Blind spots*: it is linear: a gradient passes it as it passes a convolution.
     *Held to*: averages known in closed form; the attack's level on the bare network.
-    *Measured*: HELDRESCALE
+    *Measured*: ``tests/evasion/defenses/test_cleansing.py``; of a ResNet-20 on 300 CIFAR-10 images at Linf 8/255, 77.0
+    % accurate behind it, an attack that does not know (PGD-40) leaves 0 %, one that knows (PGD-100) 0 %:
+    ``tests/papers/test_defenses_fall.py``.
 
     Example:
         >>> from assay import demo, evasion
@@ -70,7 +72,7 @@ class RandomResizePad:
     *Cost*: one interpolation.
     *Blind spots*: an attack that averages gradients over draws.
     *Held to*: Athalye et al., ICML 2018, Table 1: 0 % left at Linf 8/255 on ImageNet.
-    *Measured*: HELDXIE
+    *Measured*: XIE
 
     Example:
         >>> from assay import demo, evasion

@@ -25,7 +25,8 @@ class BitDepth:
     *Blind spots*: its gradient is zero, which stops no attack that leaves the rounding out on the way back; a
     perturbation that crosses a level is not removed but enlarged.
     *Held to*: feature squeezing falls to an attack that knows it (He et al., WOOT 2017).
-    *Measured*: HELDBITS
+    *Measured*: of a ResNet-20 on 300 CIFAR-10 images at Linf 8/255, 84.0 % accurate behind it, an attack that does not
+    know (PGD-40) leaves 72.3 %, one that knows (PGD-100) 0 %: ``tests/papers/test_defenses_fall.py``.
 
     Example:
         >>> from assay import demo, evasion
@@ -72,7 +73,9 @@ class MedianBlur:
     *Cost*: a sort of size² values a pixel.
     *Blind spots*: its gradient leads to the pixel that is the median, which is all that an attack needs.
     *Held to*: SciPy's ``median_filter``; feature squeezing falls to an attack that knows it (He et al., WOOT 2017).
-    *Measured*: HELDMEDIAN
+    *Measured*: SciPy's to the last bit (``tests/evasion/defenses/test_cleansing.py``); of a ResNet-20 on 300 CIFAR-10
+    images at Linf 8/255, 87.7 % accurate behind it, an attack that does not know (PGD-40) leaves 0 %, one that knows
+    (PGD-100) 0 %: ``tests/papers/test_defenses_fall.py``.
 
     Example:
         >>> from assay import demo, evasion

@@ -25,9 +25,12 @@ class TotalVariation:
     *Needs*: images; anything of the model.
     *Cost*: ``steps`` passes over the image; a gradient keeps them all in memory.
     *Blind spots*: the solver is differentiable step by step, which is all that an attack needs.
-    *Held to*: the duality gap, which bounds the distance to the solution; Athalye et al., ICML 2018, Table 1: 0 % left of the
-    input transformations of Guo et al.
-    *Measured*: HELDTV
+    *Held to*: the duality gap, which bounds the distance to the solution; Athalye et al., ICML 2018, Table 1: 0 % left
+    of the input transformations of Guo et al.
+    *Measured*: 20 steps leave a gap below 2 % of the optimum, 400 below 0.01 %
+    (``tests/evasion/defenses/test_cleansing.py``); of a ResNet-20 on 300 CIFAR-10 images at Linf 8/255, 88.3 % accurate
+    behind it, an attack that does not know (PGD-40) leaves 0 %, one that knows (PGD-100) 0 %:
+    ``tests/papers/test_defenses_fall.py``.
 
     The variation is the isotropic one: the sum of the lengths of the forward differences.
 

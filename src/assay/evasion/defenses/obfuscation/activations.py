@@ -24,7 +24,10 @@ class KWTA:
     *Blind spots*: its scores jump, so gradients mislead near the input; not those of the ReLUs it replaced, nor any
     search that looks further.
     *Held to*: Tramèr et al., NeurIPS 2020, §5: 0.16 % left at Linf 8/255 of networks trained with it.
-    *Measured*: HELDKWTA
+    *Measured*: exactly k are active (``tests/evasion/defenses/test_obfuscation.py``); of a ResNet-20 on 300 CIFAR-10
+    images at Linf 8/255, 84.7 % accurate behind it, an attack that does not know (PGD-40) leaves 0 %, one that knows
+    (PGD-100) 0 %: ``tests/papers/test_defenses_fall.py``. The gradients of a network that was not trained with it are
+    not hidden.
 
     The paper trains networks with it; here it goes into a finished one, which pays with clean accuracy.
 
@@ -56,7 +59,7 @@ class KWTA:
         """The winners of each row."""
         rows = x.flatten(1)
         k = max(int(self.ratio * rows.shape[1]), 1)
-        winners = rows.topk(k, dim=1)
+        winners = rows.topk(k, dim=1, sorted=False)
         return torch.zeros_like(rows).scatter(1, winners.indices, winners.values).reshape(x.shape)
 
 
@@ -70,7 +73,8 @@ class RoundActivations:
     *Cost*: a rounding after every ReLU.
     *Blind spots*: its gradient is zero, which stops no attack that leaves the rounding out on the way back.
     *Held to*: Athalye et al., ICML 2018, Table 1: 0 % left of networks whose gradients are shattered.
-    *Measured*: HELDROUND
+    *Measured*: of a ResNet-20 on 300 CIFAR-10 images at Linf 8/255, 85.7 % accurate behind it, an attack that does not
+    know (PGD-40) leaves 71.3 %, one that knows (PGD-100) 0 %: ``tests/papers/test_defenses_fall.py``.
 
     Example:
         >>> from assay import demo, evasion
@@ -115,7 +119,7 @@ class ActivationPruning:
     *Cost*: one random number an activation.
     *Blind spots*: an attack that averages gradients over draws; its expectation is the layer as it was.
     *Held to*: Athalye et al., ICML 2018, Table 1: 0 % left at Linf 8/255 on CIFAR-10.
-    *Measured*: HELDSAP
+    *Measured*: SAP
 
     The paper draws ``r`` activations with replacement, with probabilities in proportion to their size. Here each stays
     with the chance that those draws give it, by a coin of its own: the expectation is the same, and no order of draws

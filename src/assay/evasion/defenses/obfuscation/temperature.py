@@ -25,7 +25,8 @@ class Temperature:
     *Blind spots*: any loss on the logits themselves, whatever their scale. It is here to be seen through: it protects
     nothing.
     *Held to*: Carlini & Wagner, S&P 2017: 100 % of attacks succeed on distilled networks.
-    *Measured*: HELDTEMP
+    *Measured*: of a ResNet-20 on 300 CIFAR-10 images at Linf 8/255, 93.0 % accurate behind it, an attack that does not
+    know (PGD-40) leaves 85.3 %, one that knows (PGD-100) 0 %: ``tests/papers/test_defenses_fall.py``.
 
     Example:
         >>> from assay import demo, evasion
