@@ -203,6 +203,13 @@ def test_the_autoencoder_takes_noise_off(autoencoder: evasion.Autoencoder) -> No
     assert float(after) < 0.7 * float(before)
 
 
+def test_looking_in_another_precision_leaves_the_autoencoder_as_it_is(autoencoder: evasion.Autoencoder) -> None:
+    x, _ = demo.digits("test[:5]")
+    said = repr(autoencoder)
+    assert torch.allclose(autoencoder.real(x.double(), ANYONE).float(), autoencoder.real(x, ANYONE), atol=1e-5)
+    assert repr(autoencoder) == said
+
+
 def test_the_autoencoder_is_found_again_by_its_file(autoencoder: evasion.Autoencoder, tmp_path) -> None:
     autoencoder.save(tmp_path / "ae.safetensors")
     again = evasion.Autoencoder(weights=tmp_path / "ae.safetensors")
@@ -427,4 +434,6 @@ def test_an_attack_that_knows_breaks_it_and_one_that_does_not_stands_where_gradi
     found = game.play(replace(attack, draws=1), target.naive(), seed=0)
     assert found["clean accuracy"].estimate >= clean
     assert naive[0] <= found["robust accuracy"].estimate <= naive[1]
+    # Where the gradients are gone, the referee says so.
+    assert ("DBT103" in {doubt.code for doubt in found.doubts}) == (naive[0] > 0)
     assert game.play(attack, target.adapted(), seed=0)["robust accuracy"].estimate <= 0.06

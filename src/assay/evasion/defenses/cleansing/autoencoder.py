@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from assay.errors import ConfigError
 from assay.evasion.defenses.cleansing.target import CleansedTarget, require_images
@@ -125,7 +126,8 @@ class Autoencoder:
     def real(self, x: Tensor, rng: Stream) -> Tensor:
         """The images without what the network takes for noise."""
         require_images(x, self)
-        out: Tensor = self.network.to(x)(x)
+        weights = {name: value.to(x) for name, value in self.network.state_dict().items()}
+        out: Tensor = functional_call(self.network, weights, (x,))
         return out
 
 
