@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,8 @@ def load_target(plan: TargetPlan, folder: Path) -> Target:
     """
     target = _KINDS[plan.kind](plan, folder)
     for number, spec in enumerate(plan.defenses, 1):
-        defense = catalog.make(spec, kind="defense", wing="evasion", where=f"[target] defenses {number}")
+        words = _placed(spec, folder)
+        defense = catalog.make(words, kind="defense", wing="evasion", where=f"[target] defenses {number}")
         if not isinstance(defense, Protector):
             raise ConfigError("CFG143", f"{type(defense).__name__} does not wrap a model", where="[target] defenses")
         target = defense.protect(target)
@@ -51,6 +52,13 @@ def with_models(spec: Method, folder: Path) -> Method:
         return spec
     plans = [TargetPlan.of(table, where=f"surrogates {n}") for n, table in enumerate(spec["surrogates"], 1)]
     return {**spec, "surrogates": tuple(load_target(plan, folder) for plan in plans)}
+
+
+def _placed(spec: str | Mapping[str, Any], folder: Path) -> str | Mapping[str, Any]:
+    """A defense's words, the path of its weights starting at ``folder``."""
+    if isinstance(spec, str) or "weights" not in spec:
+        return spec
+    return {**spec, "weights": str(folder / str(spec["weights"]))}
 
 
 def _torch(plan: TargetPlan, folder: Path) -> Target:
