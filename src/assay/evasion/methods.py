@@ -110,6 +110,15 @@ def needs_of(method: Perturber | Certifier) -> Access:
     return needs
 
 
+def kinds_of(method: Perturber | Certifier) -> frozenset[str]:
+    """The kinds of budget that a method is made for, where it is made for some alone; empty for any in its norms.
+
+    Attacks that declare none move parameters of a transformation as they move inputs.
+    """
+    kinds: frozenset[str] = getattr(method, "kinds", frozenset())
+    return kinds
+
+
 def norms_of(method: Perturber | Certifier) -> frozenset[float]:
     """The norms a method declares to play; of one that declares nothing, all: the referee checks the budget."""
     norms: frozenset[float] = getattr(method, "norms", ALL_NORMS)
