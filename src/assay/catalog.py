@@ -57,9 +57,9 @@ class Card:
 _ALL, _BALLS = ("linf", "l2", "l1", "l0"), ("linf", "l2", "l1")
 
 
-def _white(name: str, entry: str, summary: str, norms: tuple[str, ...] = _ALL) -> Card:
+def _white(name: str, entry: str, summary: str, norms: tuple[str, ...] = _ALL, needs: str = "gradients") -> Card:
     return Card(name=f"evasion.{name}", kind="attack", entry=f"assay.evasion.attacks.{entry}", summary=summary,
-                needs="gradients", norms=norms, atlas=("AML.T0015", "AML.T0043.000"), nist=("NISTAML.022",),
+                needs=needs, norms=norms, atlas=("AML.T0015", "AML.T0043.000"), nist=("NISTAML.022",),
                 owasp=("ML01:2023",))
 
 
@@ -89,6 +89,8 @@ CARDS: tuple[Card, ...] = (
     _white("apgd", "apgd:APGD", "Projected ascent whose step size looks after itself.", _BALLS),
     _white("apgd-t", "apgd:TargetedAPGD", "APGD toward each of the likeliest wrong classes.", _BALLS),
     _white("fab", "fab:FAB", "The shortest way to each decision boundary, by linear pieces.", _BALLS),
+    _white("feature-collision", "feature_collision:FeatureCollision",
+           "The features of a natural input of another class, then the joint margin.", needs="weights"),
     _black("square", "square:Square", "Random search by square windows."),
     _black("auto-attack", "auto_attack:AutoAttack", "The standard cascade of four complementary attacks."),
     _proof("ibp", "ibp:IBP", "Intervals pushed through every layer."),
@@ -99,6 +101,13 @@ CARDS: tuple[Card, ...] = (
     _defense("smoothing", "smoothing:Smoothing", "The vote of noisy copies of the input.", "serving"),
     _defense("adversarial-training", "adversarial_training:AdversarialTraining",
              "Training on the worst inputs an attack finds.", "training"),
+    _defense("feature-squeezing", "squeezing:FeatureSqueezing",
+             "A detector: scores that move when the input is coarsened.", "serving"),
+    _defense("lid", "lid:LID", "A detector: the local intrinsic dimensionality of features.", "serving"),
+    _defense("mahalanobis", "mahalanobis:Mahalanobis",
+             "A detector: distances of features to class-conditional Gaussians.", "serving"),
+    _defense("statistical-odds", "odds:StatisticalOdds",
+             "A detector: log-odds that shift oddly under noise.", "serving"),
 )
 """The rows of the house itself."""
 

@@ -22,18 +22,22 @@ from torch import Tensor, nn
 
 from assay.errors import Denied
 from assay.evasion.attacks.pgd import PGD
+from assay.evasion.defenses.detection import Recipe
 from assay.evasion.methods import Certifier, Perturber, name_of, needs_of, norms_of
 from assay.evasion.objectives import pair_margin
 from assay.evasion.threat import L0, L1, L2, Ball, Linf
 from assay.numerics.balls import PROJECTIONS, distance, rowwise
 from assay.numerics.seeds import Stream
 from assay.targets.access import Access
-from assay.targets.base import Protector, Target, WhiteBox
+from assay.targets.base import Protector, Target, WhiteBox, refuses
 from assay.targets.pytorch import TorchTarget, torch_target
-from assay.threats import View
+from assay.threats import Examples, View
 
 POINTS = 16
 """How many points an attack or a proof is tried on."""
+
+EXAMPLES = 48
+"""How many natural inputs an attack may hold beside them."""
 
 QUERIES = 100
 """What an attack without gradients may spend on each point."""
@@ -88,8 +92,17 @@ def check_attack(attack: Perturber, *, norms: frozenset[float] | None = None) ->
 
 
 def check_defense(defense: object, target: Target, x: Tensor) -> None:
-    """That ``defense`` keeps to the protocol: with ``protect``, around ``target``; with ``fit``, on its module."""
+    """That ``defense`` keeps to the protocol: with ``protect``, around ``target``; with ``fit``, on its module.
+
+    A detector is fitted to ``target`` on ``x`` first; some need more natural inputs than others.
+    """
     before, seen = target.fingerprint(), torch.random.get_rng_state()
+    if isinstance(defense, Recipe):
+        guards = [defense.fit(target, x, target.labels(x), seed=0) for _ in range(2)]
+        first, second = (guard.protect(target).fingerprint() for guard in guards)
+        _require(first == second, "fit gave another detector under the same seed")
+        _require(torch.equal(seen, torch.random.get_rng_state()), "fitting changed torch's global random numbers")
+        defense = guards[0]
     if isinstance(defense, Protector):
         safe = defense.protect(target)
         check_target(safe, x)
@@ -132,6 +145,7 @@ class _Setting:
     target: TorchTarget
     x: Tensor
     y: Tensor
+    examples: Examples
 
     @classmethod
     def convolutional(cls) -> _Setting:
@@ -141,8 +155,9 @@ class _Setting:
             layers = (nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(144, 16), nn.ReLU(),
                       nn.Linear(16, 3))
             model = nn.Sequential(*layers).double()
-        x = torch.rand(POINTS, *shape, generator=generator, dtype=torch.float64)
+        x = torch.rand(POINTS + EXAMPLES, *shape, generator=generator, dtype=torch.float64)
         x = (1.5 * x - 0.25).clamp(0, 1)
+        x, held = x[:POINTS], x[POINTS:]
         model[1].training = model[4].training = False  # modes differ, so that a change of either kind shows
         for parameter in model.parameters():
             parameter.grad = torch.ones_like(parameter)
@@ -150,7 +165,7 @@ class _Setting:
             scores = model(x)
             model[5].bias -= scores.mean(0)  # so that every class is somebody's
         target = torch_target(model, name="contract")
-        return cls(model, target, x, target.labels(x).clone())
+        return cls(model, target, x, target.labels(x).clone(), Examples(held, target.labels(held).clone()))
 
     def state(self) -> list[Tensor]:
         """Whatever an attack has no business with, as copies."""
@@ -158,7 +173,7 @@ class _Setting:
         held = [v.detach().clone() for v in parameters if v is not None]
         modes = torch.tensor([m.training for m in self.model.modules()])
         asked = torch.tensor([p.requires_grad for p in self.model.parameters()])
-        return [*held, modes, asked, self.x.clone(), self.y.clone()]
+        return [*held, modes, asked, *(t.clone() for t in (self.x, self.y, *self.examples))]
 
 
 @contextmanager
@@ -177,8 +192,8 @@ def _untouched(setting: _Setting, who: str) -> Iterator[None]:
 def _run(attack: Perturber, setting: _Setting, budget: Ball, rows: Tensor, seed: int, queries: int | None) -> Tensor:
     """The attack on these points, with exactly the access that it declares."""
     threat = budget.threat(access=needs_of(attack), queries=queries)
-    view = threat.grant(setting.target, len(rows))
     x, y = setting.x[rows], setting.y[rows]
+    view = threat.grant(setting.target, len(rows), labels=y, examples=setting.examples)
     try:
         z = attack.perturb(view, x, y, budget, Stream.seeded(seed, rows))
     except Denied as error:
@@ -221,6 +236,8 @@ def _check_scores(target: Target, x: Tensor, labels: Tensor) -> None:
     shape = tuple(scores.shape)
     _require(len(shape) == 2 and shape[0] == len(x) and shape[1] >= 2, f"scores have shape {shape} for {len(x)} rows")
     _require(bool(torch.isfinite(scores).all()), "scores are not finite")
+    if refuses(target):
+        _require(shape[1] == target.classes + 1, f"{target.classes} classes and a refusal are {shape[1]} scores")
     if target.randomized:
         return
     _require(torch.equal(before, torch.random.get_rng_state()), "a target that is not randomized drew random numbers")
@@ -250,7 +267,8 @@ def _check_gradients(target: WhiteBox, x: Tensor, labels: Tensor) -> None:
     _require(_close(alone, graded.gradient), "gradients of rows alone differ from those of the same rows together")
     if target.offers >= Access.WEIGHTS:
         with torch.no_grad():
-            _require(_close(target.module()(x), target.scores(x)), "the module gives other scores than the target")
+            own = target.scores(x)[:, : -1 if refuses(target) else None]  # no network computes a refusal
+            _require(_close(target.module()(x), own), "the module gives other scores than the target")
 
 
 def _check_fit(defense: object, target: WhiteBox, x: Tensor) -> None:

@@ -10,13 +10,18 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.apgd import TargetedAPGD as TargetedAPGD
     from assay.evasion.attacks.auto_attack import AutoAttack as AutoAttack
     from assay.evasion.attacks.fab import FAB as FAB
+    from assay.evasion.attacks.feature_collision import FeatureCollision as FeatureCollision
     from assay.evasion.attacks.pgd import BIM as BIM
     from assay.evasion.attacks.pgd import FGSM as FGSM
     from assay.evasion.attacks.pgd import MIFGSM as MIFGSM
     from assay.evasion.attacks.pgd import PGD as PGD
     from assay.evasion.attacks.square import Square as Square
     from assay.evasion.defenses.adversarial_training import AdversarialTraining as AdversarialTraining
+    from assay.evasion.defenses.lid import LID as LID
+    from assay.evasion.defenses.mahalanobis import Mahalanobis as Mahalanobis
+    from assay.evasion.defenses.odds import StatisticalOdds as StatisticalOdds
     from assay.evasion.defenses.smoothing import Smoothing as Smoothing
+    from assay.evasion.defenses.squeezing import FeatureSqueezing as FeatureSqueezing
     from assay.evasion.game import EvasionGame as EvasionGame
     from assay.evasion.proofs.crown import CROWN as CROWN
     from assay.evasion.proofs.crown_ibp import CROWNIBP as CROWNIBP
@@ -36,16 +41,21 @@ _LAZY = {
     "CROWNIBP": "assay.evasion.proofs.crown_ibp",
     "FAB": "assay.evasion.attacks.fab",
     "FGSM": "assay.evasion.attacks.pgd",
+    "FeatureCollision": "assay.evasion.attacks.feature_collision",
+    "FeatureSqueezing": "assay.evasion.defenses.squeezing",
     "IBP": "assay.evasion.proofs.ibp",
     "L0": "assay.evasion.threat",
     "L1": "assay.evasion.threat",
     "L2": "assay.evasion.threat",
+    "LID": "assay.evasion.defenses.lid",
     "Linf": "assay.evasion.threat",
+    "Mahalanobis": "assay.evasion.defenses.mahalanobis",
     "MIFGSM": "assay.evasion.attacks.pgd",
     "PGD": "assay.evasion.attacks.pgd",
     "EvasionGame": "assay.evasion.game",
     "Smoothing": "assay.evasion.defenses.smoothing",
     "SmoothingRadius": "assay.evasion.proofs.smoothing",
+    "StatisticalOdds": "assay.evasion.defenses.odds",
     "Square": "assay.evasion.attacks.square",
     "TargetedAPGD": "assay.evasion.attacks.apgd",
 }

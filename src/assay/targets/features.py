@@ -1,8 +1,8 @@
 """What a network computes on the way to its scores: activations of named layers, from one forward, differentiably.
 
-A layer is named as in ``named_modules``: ``"relu_3"`` is what it puts out, ``"fc:input"`` what it is given. A module that
-is called several times in one forward is numbered from its second call on: ``"relu#2"``. Steps that are no modules of
-their own, such as ``F.relu``, cannot be named.
+A layer is named as in ``named_modules``: ``"relu_3"`` is what it puts out, ``"fc:input"`` what it is given. A module
+that is called several times in one forward is numbered from its second call on: ``"relu#2"``. Steps that are no modules
+of their own, such as ``F.relu``, cannot be named.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def read(module: nn.Module, names: tuple[str, ...], x: Tensor) -> Activations:
         scores = functional_call(module, state, (x,))
     for name in names:
         if name not in seen:
-            raise TargetError("PRF141", f"no layer called {name!r} took part in a forward{nearest(name, layers(module))}")
+            said = f"no layer called {name!r} took part in a forward{nearest(name, layers(module))}"
+            raise TargetError("PRF141", said)
     return Activations(scores, tuple(seen[name] for name in names))
 
 

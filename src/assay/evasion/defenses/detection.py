@@ -15,7 +15,7 @@ from assay.errors import ConfigError, TargetError
 from assay.numerics.intervals import clopper_pearson_lower, clopper_pearson_upper
 from assay.targets.access import Access
 from assay.targets.base import Bounds, Graded, Loss, Target, WhiteBox
-from assay.targets.defended import Defended, Parts
+from assay.targets.defended import Defended, Parts, adapted_of, bare_of, naive_of, parts_of
 from assay.targets.features import Activations, read
 
 BATCH = 512
@@ -256,13 +256,12 @@ class GuardedTarget:
     @property
     def bare(self) -> WhiteBox:
         """The model below all defenses."""
-        return self.base.bare if isinstance(self.base, Defended) else cast(WhiteBox, self.base)
+        return bare_of(self.base)
 
     @property
     def parts(self) -> Parts:
         """The detector's, and those of the defenses below."""
-        own = self.guard.detector.parts | Parts(detector=True)
-        return own | self.base.parts if isinstance(self.base, Defended) else own
+        return self.guard.detector.parts | Parts(detector=True) | parts_of(self.base)
 
     @property
     def forwards_per_query(self) -> int:
@@ -275,12 +274,11 @@ class GuardedTarget:
 
     def naive(self) -> WhiteBox:
         """The model below, as if there were no detector."""
-        return self.base.naive() if isinstance(self.base, Defended) else cast(WhiteBox, self.base)
+        return naive_of(self.base)
 
     def adapted(self) -> GuardedTarget:
         """The same joint scores, with gradients through the stand-ins."""
-        base = self.base.adapted() if isinstance(self.base, Defended) else self.base
-        return replace(self, base=base, informed=True)
+        return replace(self, base=adapted_of(self.base), informed=True)
 
     def labels(self, x: Tensor) -> Tensor:
         """Predicted classes, ``classes`` where the input is refused: int64 ``[rows]``."""

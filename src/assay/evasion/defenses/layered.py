@@ -72,7 +72,8 @@ class LayeredDetector:
 def features_of(target: WhiteBox, names: tuple[str, ...], x: Tensor, batch: int = 512) -> tuple[Tensor, ...]:
     """The features of these layers, averaged over all places, ``[rows, channels]`` each."""
     with torch.no_grad():
-        parts = [[pooled(layer) for layer in read(target.module(), names, rows).layers] for rows in x.split(batch)]
+        starts = range(0, len(x), batch)
+        parts = [[pooled(f) for f in read(target.module(), names, x[i : i + batch]).layers] for i in starts]
     return tuple(torch.cat(column) for column in zip(*parts))
 
 
@@ -102,7 +103,7 @@ def crafted(target: WhiteBox, x: Tensor, y: Tensor, radius: float, steps: int, s
         last = budget.project(last + 2.5 / steps * radius * budget.steepest(gradient), x, target.bounds)
     used = (target.labels(x) == y) & (target.labels(last) != y) & (target.labels(first) != y)
     if not bool(used.any()):
-        raise ConfigError("PRF143", f"PGD with {steps} steps breaks none of {len(x)} inputs of {target.name} in {budget}")
+        raise ConfigError("PRF143", f"PGD with {steps} steps broke none of {len(x)} inputs of {target.name}")
     noise = rng.fold("noise").normal(*x.shape[1:], dtype=x.dtype)
     noise = noise * rowwise(distance(last - x, 2) / distance(noise, 2), x)
     noisy = (x + noise).clamp(target.bounds.lower, target.bounds.upper)

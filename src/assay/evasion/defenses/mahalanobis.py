@@ -61,8 +61,8 @@ class ClassDistance:
     @classmethod
     def fitted(cls, features: tuple[Tensor, ...], y: Tensor) -> Self:
         """Means of the classes, and the covariance around them (Lee et al., 2018, Eq. 1)."""
-        means = tuple(torch.stack([f[y == c].mean(0) for c in y.unique()]) for f in features)
-        own = y.unique(return_inverse=True)[1]
+        present, own = torch.unique(y, return_inverse=True)
+        means = tuple(torch.stack([f[y == c].mean(0) for c in present]) for f in features)
         return cls(means, tuple(_precision(f - m[own]) for f, m in zip(features, means)))
 
     def __call__(self, features: tuple[Tensor, ...]) -> Tensor:
@@ -84,5 +84,6 @@ def _precision(centered: Tensor) -> Tensor:
     rows = centered.double()
     covariance = rows.T @ rows / len(rows)
     ridge = 1e-3 * covariance.diagonal().mean().clamp_min(1e-12)
-    return torch.linalg.inv(covariance + ridge * torch.eye(len(covariance), dtype=rows.dtype, device=rows.device)).to(
-        centered.dtype)
+    ridge = ridge * torch.eye(len(covariance), dtype=rows.dtype, device=rows.device)
+    inverse: Tensor = torch.linalg.inv(covariance + ridge)
+    return inverse.to(centered.dtype)

@@ -61,9 +61,10 @@ class Odds:
 
         A class with fewer than two examples has the statistics of all of them.
         """
-        network, size = Network(target), max(BATCH // settings.draws, 1)
+        network, size, draws = Network(target), max(BATCH // settings.draws, 1), settings.draws
         with torch.no_grad():
-            shift = torch.cat([shifts(network, part, settings.sigma, settings.draws)[1] for part in x.split(size)])
+            parts = [shifts(network, x[i : i + size], settings.sigma, draws)[1] for i in range(0, len(x), size)]
+        shift = torch.cat(parts)
         odds = shift[:, None, :] - shift[:, :, None]  # of z against y: [n, y, z]
         mean, width = odds.mean(0), odds.std(0)
         for c in range(shift.shape[1]):
@@ -101,5 +102,5 @@ class Odds:
 def shifts(network: Network, x: Tensor, sigma: float, draws: int) -> tuple[Tensor, Tensor]:
     """Scores, and by how much Gaussian noise moves them on average: ``[rows, classes]`` each."""
     noise = torch.randn(draws, *x.shape, dtype=x.dtype, device=x.device) * sigma
-    scores = network(torch.cat([x[None], x + noise]).flatten(0, 1)).unflatten(0, (draws + 1, len(x)))
+    scores = network(torch.cat([x[None], x + noise]).flatten(0, 1)).reshape(draws + 1, len(x), -1)
     return scores[0], scores[1:].mean(0) - scores[0]

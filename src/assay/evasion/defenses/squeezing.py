@@ -81,7 +81,7 @@ class _Squeezing:
     def judge(self, network: Network, x: Tensor, *, climbing: bool, informed: bool) -> Judged:
         """The largest L1 distance between the softmax of an input and that of a squeezed one (Xu et al., §5.2)."""
         views = [x, *(squeeze(x, informed) for squeeze in self.squeezers)]
-        scores = network(torch.cat(views)).unflatten(0, (len(views), len(x)))
+        scores = network(torch.cat(views)).reshape(len(views), len(x), -1)
         soft = scores.softmax(2)
         return Judged(scores[0], (soft[1:] - soft[:1]).abs().sum(2).amax(0))
 
@@ -110,7 +110,7 @@ def _as_identity(x: Tensor, squeezed: Tensor) -> Tensor:
 
 def reduced(x: Tensor, bits: int, bounds: Bounds) -> Tensor:
     """Rounded to ``2 ** bits`` levels of the box (Xu et al., §3.1)."""
-    levels = 2**bits - 1
+    levels = 2.0**bits - 1
     return ((x - bounds.lower) / bounds.width * levels).round() / levels * bounds.width + bounds.lower
 
 
@@ -124,7 +124,8 @@ def median_filtered(x: Tensor, size: int) -> Tensor:
     rows, columns = (_mirrored(length, before, after, x.device) for length in (height, width))
     wide = x[..., rows, :][..., columns]
     shifts = [wide[..., i : i + height, j : j + width] for i in range(size) for j in range(size)]
-    return torch.stack(shifts).sort(0).values[size * size // 2]
+    ordered: Tensor = torch.stack(shifts).sort(0).values
+    return ordered[size * size // 2]
 
 
 def _mirrored(length: int, before: int, after: int, device: torch.device) -> Tensor:
