@@ -26,7 +26,7 @@ class Card:
         name: wing and method, such as ``"evasion.apgd"``.
         entry: ``"module:attribute"``.
         needs: the access it asks for; empty for games and defenses.
-        norms: the balls it plays or certifies.
+        norms: the balls it plays or certifies, or the one family of changes that it is made for.
         stage: where in a model's life it strikes or helps.
         atlas, nist, owasp: MITRE ATLAS techniques, NIST AI 100-2 (2025) ids, OWASP ML Security Top Ten ids.
         summary: one sentence.
@@ -57,15 +57,17 @@ class Card:
 _ALL, _BALLS = ("linf", "l2", "l1", "l0"), ("linf", "l2", "l1")
 
 
-def _white(name: str, entry: str, summary: str, norms: tuple[str, ...] = _ALL, needs: str = "gradients") -> Card:
+def _white(
+    name: str, entry: str, summary: str, norms: tuple[str, ...] = _ALL, needs: str = "gradients"
+) -> Card:
     return Card(name=f"evasion.{name}", kind="attack", entry=f"assay.evasion.attacks.{entry}", summary=summary,
                 needs=needs, norms=norms, atlas=("AML.T0015", "AML.T0043.000"), nist=("NISTAML.022",),
                 owasp=("ML01:2023",))
 
 
-def _black(name: str, entry: str, summary: str) -> Card:
+def _black(name: str, entry: str, summary: str, norms: tuple[str, ...] = _BALLS, needs: str = "scores") -> Card:
     return Card(name=f"evasion.{name}", kind="attack", entry=f"assay.evasion.attacks.{entry}", summary=summary,
-                needs="scores", norms=_BALLS, atlas=("AML.T0015", "AML.T0043.001"), nist=("NISTAML.022", "NISTAML.025"),
+                needs=needs, norms=norms, atlas=("AML.T0015", "AML.T0043.001"), nist=("NISTAML.022", "NISTAML.025"),
                 owasp=("ML01:2023",))
 
 
@@ -92,12 +94,20 @@ CARDS: tuple[Card, ...] = (
     _white("feature-collision", "feature_collision:FeatureCollision",
            "The features of a natural input of another class, then the joint margin.", needs="weights"),
     _black("square", "square:Square", "Random search by square windows."),
+    _white("universal", "universal:UniversalPerturbation", "One perturbation for all inputs.", _BALLS),
+    _black("transfer", "transfer:Transfer", "Made on models that the adversary has.", needs="labels"),
     _black("auto-attack", "auto_attack:AutoAttack", "The standard cascade of four complementary attacks."),
+    _black("spatial", "spatial:SpatialSearch", "A grid of rotations and translations.", ("rotation",), "labels"),
+    _white("stadv", "spatial:StAdv", "A smooth flow of pixels.", ("flow",)),
+    _black("record-search", "record_search:RecordSearch", "Beam search over valid changes of records.", ("l0",)),
+    _white("tree-exact", "tree_exact:TreeExact", "The smallest change that flips an ensemble of trees, exactly.",
+           ("linf",), "weights"),
     _proof("ibp", "ibp:IBP", "Intervals pushed through every layer."),
     _proof("crown-ibp", "crown_ibp:CROWNIBP", "Linear bounds from the output back, over intervals."),
     _proof("crown", "crown:CROWN", "Linear bounds from every unstable neuron back to the input."),
     _proof("smoothing-radius", "smoothing:SmoothingRadius", "The radius at which a smoothed target's vote cannot turn.",
            _ALL, "labels"),
+    _proof("tree-radius", "tree_exact:TreeRadius", "The exact radius of an ensemble of trees.", ("linf",)),
     _defense("smoothing", "smoothing:Smoothing", "The vote of noisy copies of the input.", "serving"),
     _defense("adversarial-training", "adversarial_training:AdversarialTraining",
              "Training on the worst inputs an attack finds.", "training"),

@@ -13,37 +13,29 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from itertools import chain
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from assay.contract import POINTS, RADII, Setting, convolutional, plays_of
 from assay.errors import Denied
 from assay.evasion.attacks.pgd import PGD
+from assay.evasion.attacks.tree_exact import TreeExact
 from assay.evasion.defenses.detection import Recipe
 from assay.evasion.methods import Certifier, Perturber, name_of, needs_of, norms_of
 from assay.evasion.objectives import pair_margin
-from assay.evasion.threat import L0, L1, L2, Ball, Linf
+from assay.evasion.threat import Ball
 from assay.numerics.balls import PROJECTIONS, distance, rowwise
 from assay.numerics.seeds import Stream
 from assay.targets.access import Access
-from assay.targets.base import Protector, Target, WhiteBox, refuses
-from assay.targets.pytorch import TorchTarget, torch_target
+from assay.targets.base import Protector, Structured, Target, WhiteBox, refuses
+from assay.targets.pytorch import torch_target
 from assay.threats import Examples, View
-
-POINTS = 16
-"""How many points an attack or a proof is tried on."""
-
-EXAMPLES = 48
-"""How many natural inputs an attack may hold beside them."""
 
 QUERIES = 100
 """What an attack without gradients may spend on each point."""
-
-RADII: dict[float, Ball] = {float("inf"): Linf(0.02), 2.0: L2(0.12), 1.0: L1(0.5), 0.0: L0(2)}
-"""The budgets under which attacks are tried: some points of the model fall, some stand."""
 
 SPACING = 3
 """Every how many points one is tried alone."""
@@ -71,9 +63,11 @@ def check_target(target: Target, x: Tensor) -> None:
         alone = torch.cat([target.labels(row) for row in _rows(x)])
         _require(torch.equal(alone, labels), "labels of rows alone differ from those of the same rows together")
     if target.offers >= Access.GRADIENTS:
-        _require(isinstance(target, WhiteBox), f"{target.offers} are offered without the methods of a WhiteBox")
-        assert isinstance(target, WhiteBox)
-        _check_gradients(target, x, labels)
+        read = isinstance(target, Structured) and target.structure is not None
+        known = isinstance(target, WhiteBox) or (read and target.offers == Access.WEIGHTS)
+        _require(known, f"{target.offers} are offered without the methods of a WhiteBox and without a structure")
+        if isinstance(target, WhiteBox):
+            _check_gradients(target, x, labels)
     _require(torch.equal(x, before), "the caller's inputs were changed")
     _require(target.fingerprint() == kept, "looking at the target changed its fingerprint")
 
@@ -88,7 +82,7 @@ def check_attack(attack: Perturber, *, norms: frozenset[float] | None = None) ->
     known = bool(norms_of(attack)) and norms_of(attack) <= set(PROJECTIONS)
     _require(known, f"norms {set(norms_of(attack))} are not known")
     for norm in sorted(norms_of(attack) if norms is None else norms):
-        _check_attack_in(attack, RADII[norm])
+        _check_attack_in(attack, Setting.of(plays_of(attack)), norm)
 
 
 def check_defense(defense: object, target: Target, x: Tensor) -> None:
@@ -122,8 +116,9 @@ def check_defense(defense: object, target: Target, x: Tensor) -> None:
 def check_proof(proof: Certifier, *, defense: Protector | None = None) -> None:
     """That ``proof`` keeps to the protocol and is not refuted, in every norm that it declares.
 
-    Of a linear model the true distance is known: no certificate exceeds it. Of a small ReLU network certified points
-    are attacked. Wrong points are never certified, and what holds at a radius holds at half of it.
+    Of a linear model the true distance is known: no certificate exceeds it. Of a small ReLU network (a small forest
+    for proofs that play trees) certified points are attacked. Wrong points are never certified, and what holds at a
+    radius holds at half of it.
 
     Args:
         proof: tried with its own parameters.
@@ -132,68 +127,35 @@ def check_proof(proof: Certifier, *, defense: Protector | None = None) -> None:
     _require(0 <= proof.failure < 1, f"the chance of failure is {proof.failure}")
     _require(isinstance(proof.needs, Access), "needs is no Access")
     for norm in sorted(proof.norms):
+        if plays_of(proof) == "trees":
+            _check_on_trees(proof, norm)
+            continue
         _check_on_linear(proof, norm, defense)
         if defense is None:
             _check_on_network(proof, RADII[norm])
 
 
-@dataclass(frozen=True, eq=False)
-class _Setting:
-    """A small model and points in the unit box, a third of whose pixels are 0 or 1; all of it float64."""
-
-    model: nn.Sequential
-    target: TorchTarget
-    x: Tensor
-    y: Tensor
-    examples: Examples
-
-    @classmethod
-    def convolutional(cls) -> _Setting:
-        shape, generator = (1, 6, 6), torch.Generator().manual_seed(0)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(3)
-            layers = (nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(144, 16), nn.ReLU(),
-                      nn.Linear(16, 3))
-            model = nn.Sequential(*layers).double()
-        x = torch.rand(POINTS + EXAMPLES, *shape, generator=generator, dtype=torch.float64)
-        x = (1.5 * x - 0.25).clamp(0, 1)
-        x, held = x[:POINTS], x[POINTS:]
-        model[1].training = model[4].training = False  # modes differ, so that a change of either kind shows
-        for parameter in model.parameters():
-            parameter.grad = torch.ones_like(parameter)
-        with torch.no_grad():
-            scores = model(x)
-            model[5].bias -= scores.mean(0)  # so that every class is somebody's
-        target = torch_target(model, name="contract")
-        return cls(model, target, x, target.labels(x).clone(), Examples(held, target.labels(held).clone()))
-
-    def state(self) -> list[Tensor]:
-        """Whatever an attack has no business with, as copies."""
-        parameters = chain.from_iterable((p, p.grad) for p in self.model.parameters())
-        held = [v.detach().clone() for v in parameters if v is not None]
-        modes = torch.tensor([m.training for m in self.model.modules()])
-        asked = torch.tensor([p.requires_grad for p in self.model.parameters()])
-        return [*held, modes, asked, *(t.clone() for t in (self.x, self.y, *self.examples))]
-
-
 @contextmanager
-def _untouched(setting: _Setting, who: str) -> Iterator[None]:
+def _untouched(setting: Setting, who: str) -> Iterator[None]:
     """Inside, nothing but the view may be used."""
-    before = setting.state()
+    before, kept = setting.state(), setting.target.fingerprint()
     generators = torch.random.get_rng_state(), random.getstate(), repr(np.random.get_state())
     yield
     after = setting.state()
     same = len(before) == len(after) and all(torch.equal(a, b) for a, b in zip(before, after))
+    same = same and setting.target.fingerprint() == kept
     _require(same, f"{who} changed the model, its gradients, its mode or the caller's tensors")
     _require(torch.equal(generators[0], torch.random.get_rng_state()), f"{who} used torch's global random numbers")
     _require(generators[1:] == (random.getstate(), repr(np.random.get_state())), f"{who} used global random numbers")
 
 
-def _run(attack: Perturber, setting: _Setting, budget: Ball, rows: Tensor, seed: int, queries: int | None) -> Tensor:
+def _run(attack: Perturber, setting: Setting, budget: Ball, rows: Tensor, seed: int, queries: int | None) -> Tensor:
     """The attack on these points, with exactly the access that it declares."""
     threat = budget.threat(access=needs_of(attack), queries=queries)
+    examples = Examples(setting.x, setting.y)
+    view = threat.grant(setting.target, len(rows), labels=setting.y[rows], examples=examples,
+                        channel=setting.channel(rows))
     x, y = setting.x[rows], setting.y[rows]
-    view = threat.grant(setting.target, len(rows), labels=y, examples=setting.examples)
     try:
         z = attack.perturb(view, x, y, budget, Stream.seeded(seed, rows))
     except Denied as error:
@@ -206,10 +168,11 @@ def _run(attack: Perturber, setting: _Setting, budget: Ball, rows: Tensor, seed:
     return z
 
 
-def _check_attack_in(attack: Perturber, budget: Ball) -> None:
-    who, setting, everyone = f"{name_of(attack)} in {budget}", _Setting.convolutional(), torch.arange(POINTS)
+def _check_attack_in(attack: Perturber, setting: Setting, norm: float) -> None:
+    budget, everyone = setting.budgets[norm], torch.arange(POINTS)
+    who = f"{name_of(attack)} in {budget}"
     queries = QUERIES if needs_of(attack) <= Access.SCORES else None
-    x, y, bounds = setting.x, setting.y, setting.target.bounds
+    x, y, bounds = setting.x, setting.y, setting.bounds
     with _untouched(setting, who):
         z = _run(attack, setting, budget, everyone, 0, queries)
         again = _run(attack, setting, budget, everyone, 0, queries)
@@ -218,11 +181,12 @@ def _check_attack_in(attack: Perturber, budget: Ball) -> None:
     _require(z.shape == x.shape and z.dtype == x.dtype, f"{who} returned {z.dtype} {tuple(z.shape)}")
     _require(bool(budget.contains(z, x, bounds).all()), f"{who} left the budget or the box")
     _require(bool(budget.contains(few, x, bounds).all()), f"{who} left the budget when it had 5 queries")
-    broken = setting.target.labels(z) != y
+    broken = setting.labels(z) != y
     _require(bool(broken.any()), f"{who} broke none of {POINTS} points of a model that is easy to break")
     _require(torch.equal(z[~broken], x[~broken]), f"{who} did not return the original of a point that it did not break")
     saturated = (x[broken] == bounds.lower) | (x[broken] == bounds.upper)
-    _require(bool((saturated & (z[broken] != x[broken])).any()), f"{who} never moves a pixel that is at the box's edge")
+    stuck = setting.lens is None and not bool((saturated & (z[broken] != x[broken])).any())
+    _require(not stuck, f"{who} never moves a pixel that is at the box's edge")
     _require(torch.equal(z, again), f"{who} gave other bytes under the same seed")
     apart = float((z[::SPACING] - alone).abs().max())
     _require(apart <= _ALONE, f"{who}: points influence each other; alone one comes out {apart:.2g} elsewhere")
@@ -336,7 +300,7 @@ def _distances(x: Tensor, normal: Tensor, norm: float, box: float) -> Tensor:
 
 def _check_on_network(proof: Certifier, budget: Ball) -> None:
     """Certified points are attacked; what holds holds at half the radius; points do not influence each other."""
-    setting, everyone = _Setting.convolutional(), torch.arange(POINTS)
+    setting, everyone = convolutional(), torch.arange(POINTS)
     x, y, who = setting.x, setting.y, f"{name_of(proof)} in {budget}"
     half, small = (budget.at(budget.radius * share) for share in (1 / 4, 1 / 8))
     with _untouched(setting, who):
@@ -350,6 +314,25 @@ def _check_on_network(proof: Certifier, budget: Ball) -> None:
     z = _run(PGD(steps=40, restarts=2, loss="margin"), setting, half, everyone, 0, None)
     refuted = certified & (setting.target.labels(z) != y)
     _require(not bool(refuted.any()), f"{who} certified point {int(refuted.int().argmax())}, which PGD broke")
+
+
+def _check_on_trees(proof: Certifier, norm: float) -> None:
+    """No certificate exceeds the distance of an input that errs; points do not influence each other."""
+    setting, everyone = Setting.of("trees"), torch.arange(POINTS)
+    x, y, budget = setting.x, setting.y, setting.budgets[norm]
+    who, classes = f"{name_of(proof)} in {budget}", setting.target.scores(x[:1]).shape[1]
+    with _untouched(setting, who):
+        radii = _certify(proof, setting.target, x, y, budget, everyone)
+        alone = torch.cat([_certify(proof, setting.target, x, y, budget, row) for row in _rows(everyone[::SPACING])])
+        wrong = _certify(proof, setting.target, x, (y + 1) % classes, budget, everyone) >= budget.radius
+    z = _run(TreeExact(), setting, budget.at(float("inf")), everyone, 0, None)
+    certified = radii >= budget.radius
+    reach = torch.where(radii > budget.radius, radii, budget.radius)
+    refuted = certified & (budget.distance(z, x) <= reach) & (setting.target.labels(z) != y)
+    _require(not bool(refuted.any()), f"{who} certified point {int(refuted.int().argmax())}, which TreeExact broke")
+    _require(bool(certified.any()), f"{who} certified none of {POINTS} points of a small forest")
+    _require(not bool(wrong.any()), f"{who} certified a label that is not the prediction")
+    _require(torch.equal(alone, radii[::SPACING]), f"{who}: points influence each other")
 
 
 def _rows(values: Tensor) -> list[Tensor]:

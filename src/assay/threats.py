@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +13,10 @@ from assay.errors import Denied, TargetError
 from assay.evidence.record import Threat
 from assay.numerics.seeds import Stream
 from assay.targets.access import Access
-from assay.targets.base import Bounds, Graded, Loss, Smoothed, Target, WhiteBox, refuses
+from assay.targets.base import Bounds, Graded, Loss, Smoothed, Structured, Target, WhiteBox, refuses
 from assay.targets.features import Activations, FeatureLoss, graded, read
 
+Kind = TypeVar("Kind")
 Channel = Callable[[Tensor, Tensor], Tensor]
 """What happens to inputs on their way to the target: ``(x [rows, …], points [rows]) -> x``."""
 
@@ -202,7 +203,7 @@ class View:
 
     def gradient(self, x: Tensor, at: Tensor, loss: Loss, *labels: Tensor) -> Graded:
         """Scores, loss and input gradient of each row, from one forward and one backward."""
-        target = cast(WhiteBox, self._target)
+        target = self._white()
         if not (refuses(target) or self._handicap):
             return self._pulled(x, at, self._climbed, lambda z: target.graded(z, loss, *labels))
 
@@ -221,7 +222,7 @@ class View:
         Returns:
             ``[rows, classes]`` and ``[rows, k, *input]``.
         """
-        target, k = cast(WhiteBox, self._target), classes.shape[1]
+        target, k = self._white(), classes.shape[1]
         if refuses(target) or self._lens is not None:
             picked = [self.gradient(x, at, _pick, classes[:, column]) for column in range(k)]
             return picked[0].scores, torch.stack([one.gradient for one in picked], 1)
@@ -249,7 +250,16 @@ class View:
     def module(self) -> nn.Module:
         """The network itself, from declared inputs to logits. Raises ``Denied`` unless weights are granted."""
         self._require(Access.WEIGHTS)
-        return cast(WhiteBox, self._target).module()
+        return self._white().module()
+
+    def structure(self, kind: type[Kind]) -> Kind | None:
+        """What was learned by a target that is no network, where it is of this kind: a ``Forest`` of trees, say.
+
+        To walk through it is no query. Raises ``Denied`` unless weights are granted.
+        """
+        self._require(Access.WEIGHTS)
+        found = self._target.structure if isinstance(self._target, Structured) else None
+        return found if isinstance(found, kind) else None
 
     def features(self, x: Tensor, at: Tensor, names: tuple[str, ...]) -> Activations:
         """What these layers of the network make of each row, and its scores (not those of a defense around it).
@@ -337,6 +347,11 @@ class View:
         if level > self.threat.access:
             raise Denied("THR102", f"this method asked for {level}; the threat model grants {self.threat.access}")
 
+    def _white(self) -> WhiteBox:
+        if not isinstance(self._target, WhiteBox):
+            raise TargetError("TGT150", f"{self._target.name} is no network")
+        return self._target
+
     def _smoothed(self) -> Smoothed:
         if not isinstance(self._target, Smoothed):
             raise TargetError("PRF120", f"{self._target.name} does not put noisy copies of its input to the vote")
@@ -345,7 +360,7 @@ class View:
     def _passes(self, gradients: int, votes: int) -> tuple[int, int]:
         """Forwards and backwards of the model for one query."""
         if gradients:
-            return cast(WhiteBox, self._target).passes(gradients)
+            return self._white().passes(gradients)
         return (self._smoothed().forwards_per_vote if votes else self._target.forwards_per_query), 0
 
     def _send(self, x: Tensor, at: Tensor, level: Access, *, gradients: int = 0, votes: int = 0) -> Tensor:

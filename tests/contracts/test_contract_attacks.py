@@ -14,8 +14,10 @@ from torch import Tensor
 
 import assay
 from assay import catalog, evasion, targets, testing
+from assay.contract import convolutional
 from assay.errors import ConfigError
-from assay.evasion.methods import Cascade, Certifier, Perturber
+from assay.evasion.changes import FAMILIES
+from assay.evasion.methods import Cascade, Certifier, Perturber, kinds_of
 from assay.evasion.threat import BUDGETS
 from assay.targets.access import Access
 
@@ -26,6 +28,7 @@ CHEAP: dict[str, dict[str, object]] = {
     "evasion.fab": {"steps": 10},
     "evasion.feature-collision": {"steps": 10, "refine": 10},
     "evasion.square": {"queries": 60},
+    "evasion.transfer": {"surrogates": (convolutional().target,), "steps": 10},
     "evasion.smoothing-radius": {"n": 2000},
 }
 EASY = frozenset({float("inf"), 2.0})
@@ -58,8 +61,8 @@ def test_the_defenses_keep_to_the_contract() -> None:
     detectors = {"feature-squeezing", "lid", "mahalanobis", "statistical-odds"}  # see test_detection.py
     others = {"smoothing", "adversarial-training"}
     assert {card.method for card in catalog.listed(kind="defense")} == others | detectors
-    setting = testing._Setting.convolutional()
-    setting.model.eval()
+    setting = convolutional()
+    setting.module.eval()
     testing.check_defense(evasion.Smoothing(sigma=0.1, n=10), setting.target, setting.x)
     training = evasion.AdversarialTraining(budget=evasion.Linf(0.1), epochs=1)
     testing.check_defense(training, setting.target, setting.x)
@@ -73,14 +76,16 @@ def test_every_row_says_what_its_class_says(card: catalog.Card) -> None:
     assert cls.__module__.startswith("assay.")
     if card.kind in ("attack", "proof"):
         assert card.needs == str(cls.needs)
-        assert {BUDGETS[name].norm for name in card.norms} == set(cls.norms)
+        norms = {BUDGETS[name].norm for name in card.norms if name in BUDGETS}
+        assert norms == (set() if kinds_of(cls) else set(cls.norms))
+        assert set(card.norms) - set(BUDGETS) == kinds_of(cls)
     else:
         assert (card.needs, card.norms) == ("", ())
 
 
 def test_every_public_method_has_a_row() -> None:
     listed = {catalog.load(card) for card in catalog.listed()}
-    budgets = set(BUDGETS.values())
+    budgets = {*BUDGETS.values(), *FAMILIES.values(), evasion.Records, evasion.Schema}
     public = {getattr(evasion, name) for name in evasion.__all__} - budgets
     assert public == listed
 
@@ -198,7 +203,7 @@ def test_the_contract_refutes_a_proof_that_certifies_everything() -> None:
 
 
 def test_the_contract_of_targets_holds_and_catches() -> None:
-    setting = testing._Setting.convolutional()
+    setting = convolutional()
     testing.check_target(setting.target, setting.x)
 
     class Coupled(torch.nn.Module):

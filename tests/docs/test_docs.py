@@ -122,7 +122,7 @@ def methods():
 
 
 def test_every_public_method_has_a_row_and_every_row_a_public_name():
-    public = {name for name in evasion.__all__ if name not in ("EvasionGame", "Linf", "L2", "L1", "L0")}
+    public = {name for name in evasion.__all__ if name not in ("EvasionGame", "Linf", "L2", "L1", "L0", "Records", "Schema")}
     assert public == {catalog.load(card).__name__ for card in methods()}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assay import catalog, data
-from assay.audits.plan import DataPlan, TargetPlan
+from assay.audits.plan import DataPlan, Method, TargetPlan
 from assay.errors import AssayError, ConfigError, nearest
 from assay.targets.base import Protector, Target
 
@@ -38,7 +38,7 @@ def load_target(plan: TargetPlan, folder: Path) -> Target:
     return target
 
 
-def _protector(spec: str | dict[str, Any], target: Target, folder: Path, where: str) -> Protector:
+def _protector(spec: Method, target: Target, folder: Path, where: str) -> Protector:
     """A defense; one that has to be fitted, on the natural inputs that its ``data`` names, in the grammar of data."""
     import torch
 
@@ -57,6 +57,18 @@ def _protector(spec: str | dict[str, Any], target: Target, folder: Path, where: 
     if not isinstance(defense, Protector):
         raise ConfigError("CFG143", f"{type(defense).__name__} does not wrap a model", where="[target] defenses")
     return defense
+
+
+def with_models(spec: Method, folder: Path) -> Method:
+    """A method's table with its ``surrogates``, which are written as targets, loaded.
+
+    Raises:
+        ConfigError: CFG102–CFG104 for a table that describes no target; and as :func:`load_target`.
+    """
+    if isinstance(spec, str) or not isinstance(spec.get("surrogates"), list):
+        return spec
+    plans = [TargetPlan.of(table, where=f"surrogates {n}") for n, table in enumerate(spec["surrogates"], 1)]
+    return {**spec, "surrogates": tuple(load_target(plan, folder) for plan in plans)}
 
 
 def _torch(plan: TargetPlan, folder: Path) -> Target:

@@ -15,7 +15,16 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.pgd import FGSM as FGSM
     from assay.evasion.attacks.pgd import MIFGSM as MIFGSM
     from assay.evasion.attacks.pgd import PGD as PGD
+    from assay.evasion.attacks.record_search import RecordSearch as RecordSearch
+    from assay.evasion.attacks.spatial import SpatialSearch as SpatialSearch
+    from assay.evasion.attacks.spatial import StAdv as StAdv
     from assay.evasion.attacks.square import Square as Square
+    from assay.evasion.attacks.transfer import Transfer as Transfer
+    from assay.evasion.attacks.tree_exact import TreeExact as TreeExact
+    from assay.evasion.attacks.universal import UniversalPerturbation as UniversalPerturbation
+    from assay.evasion.changes import Flow as Flow
+    from assay.evasion.changes import Rotation as Rotation
+    from assay.evasion.changes import Semantic as Semantic
     from assay.evasion.defenses.adversarial_training import AdversarialTraining as AdversarialTraining
     from assay.evasion.defenses.lid import LID as LID
     from assay.evasion.defenses.mahalanobis import Mahalanobis as Mahalanobis
@@ -27,6 +36,9 @@ if TYPE_CHECKING:
     from assay.evasion.proofs.crown_ibp import CROWNIBP as CROWNIBP
     from assay.evasion.proofs.ibp import IBP as IBP
     from assay.evasion.proofs.smoothing import SmoothingRadius as SmoothingRadius
+    from assay.evasion.proofs.tree_exact import TreeRadius as TreeRadius
+    from assay.evasion.records import Records as Records
+    from assay.evasion.records import Schema as Schema
     from assay.evasion.threat import L0 as L0
     from assay.evasion.threat import L1 as L1
     from assay.evasion.threat import L2 as L2
@@ -43,6 +55,7 @@ _LAZY = {
     "FGSM": "assay.evasion.attacks.pgd",
     "FeatureCollision": "assay.evasion.attacks.feature_collision",
     "FeatureSqueezing": "assay.evasion.defenses.squeezing",
+    "Flow": "assay.evasion.changes",
     "IBP": "assay.evasion.proofs.ibp",
     "L0": "assay.evasion.threat",
     "L1": "assay.evasion.threat",
@@ -53,11 +66,22 @@ _LAZY = {
     "MIFGSM": "assay.evasion.attacks.pgd",
     "PGD": "assay.evasion.attacks.pgd",
     "EvasionGame": "assay.evasion.game",
+    "Rotation": "assay.evasion.changes",
+    "Semantic": "assay.evasion.changes",
+    "RecordSearch": "assay.evasion.attacks.record_search",
+    "Records": "assay.evasion.records",
+    "Schema": "assay.evasion.records",
     "Smoothing": "assay.evasion.defenses.smoothing",
     "SmoothingRadius": "assay.evasion.proofs.smoothing",
     "StatisticalOdds": "assay.evasion.defenses.odds",
+    "SpatialSearch": "assay.evasion.attacks.spatial",
     "Square": "assay.evasion.attacks.square",
+    "StAdv": "assay.evasion.attacks.spatial",
     "TargetedAPGD": "assay.evasion.attacks.apgd",
+    "Transfer": "assay.evasion.attacks.transfer",
+    "UniversalPerturbation": "assay.evasion.attacks.universal",
+    "TreeExact": "assay.evasion.attacks.tree_exact",
+    "TreeRadius": "assay.evasion.proofs.tree_exact",
 }
 
 __all__ = sorted(_LAZY)

@@ -58,7 +58,7 @@ def of_method(trial: Trial, owner: int) -> tuple[Doubt, ...]:
                                       "gradient attack on them had failed"))
     standing = to_index(trial.board.standing(slice(0, len(trial.y)), trial.budget.radius)[:SAMPLE], trial.target.device)
     plain = not isinstance(trial.methods[owner], Cascade) and not isinstance(trial.budget, Transformation)
-    if len(standing) and trial.threat.access >= Access.GRADIENTS and plain:
+    if len(standing) and _differentiated(trial) and plain:
         x = torch.as_tensor(trial.x[standing.cpu().numpy()]).to(trial.target.device, trial.target.dtype)
         y = torch.as_tensor(trial.y[standing.cpu().numpy()]).to(trial.target.device, torch.int64)
         if getattr(trial.methods[owner], "loss", "") == "ce" and (share := _dead(trial, x, y, "ce")) > _DEAD:
@@ -84,10 +84,15 @@ def _look(trial: Trial, x: Tensor, y: Tensor) -> Iterator[Doubt]:
         yield Doubt("DBT102", f"{target.name} gives probabilities, and attacks had nothing else to follow")
     if isinstance(trial.budget, Transformation):
         return  # the probes below move inputs, which this adversary cannot
-    if trial.threat.access >= Access.GRADIENTS and trial.threat.goal == MISCLASSIFY:
+    if _differentiated(trial) and trial.threat.goal == MISCLASSIFY:
         if (share := _dead(trial, x, y, "margin")) > _DEAD:
             yield Doubt("DBT103", f"{share:.0%} of {len(x)} points have a zero or non-finite gradient")
         yield from _sanity(trial, x, y)
+
+
+def _differentiated(trial: Trial) -> bool:
+    """Whether the adversary has gradients: granted, and the model has them."""
+    return trial.threat.access >= Access.GRADIENTS and isinstance(trial.target, WhiteBox)
 
 
 def _softmaxed(target: object, x: Tensor) -> bool:

@@ -16,10 +16,11 @@ from torch import Tensor
 from assay.data import Dataset, arrays, validate
 from assay.errors import ConfigError, LedgerError
 from assay.evasion.adaptive import DEFENSE, NOTHING, Composition, compose
+from assay.evasion.budgets import parse_budget
 from assay.evasion.doubts import examine, of_method
-from assay.evasion.methods import Cascade, Certifier, Method, Minimizer, Perturber, name_of, needs_of
+from assay.evasion.methods import Cascade, Certifier, Method, Minimizer, Perturber, identity_of, name_of, needs_of
 from assay.evasion.probes import SAMPLE, diagnose
-from assay.evasion.threat import MISCLASSIFY, TARGETED, Ball, ladder, parse_budget
+from assay.evasion.threat import MISCLASSIFY, TARGETED, Ball, ladder
 from assay.evasion.transformations import Transformation
 from assay.evasion.trial import Trial
 from assay.evidence.bound import AT_LEAST, AT_MOST, CLEAN, CONFIDENCE, NAIVE, ROBUST, Bound, quantity_at
@@ -184,7 +185,7 @@ class EvasionGame:
         radii = tuple(sorted({*curve, ball.radius}))
         identity = content_hash(
             self.name, version("assay"), target.name, target.fingerprint(), data.fingerprint,
-            repr(self.threat.describe()), radii, [repr(m) for m in methods], seed, self.chunk, self.draws,
+            repr(self.threat.describe()), radii, [identity_of(m) for m in methods], seed, self.chunk, self.draws,
         )
         return Trial(
             x=data.x, y=data.y, threat=self.threat, radii=radii, methods=methods, target=target, seed=seed, draws=1,

@@ -68,8 +68,32 @@ class Ball(Protocol):
         """The threat model with this budget."""
 
 
+class Granting:
+    """What all budgets have in common: the threat model around them."""
+
+    def threat(
+        self,
+        *,
+        access: str | Access = Access.GRADIENTS,
+        knows: Collection[str] = ("model", "defense"),
+        goal: str = MISCLASSIFY,
+        queries: int | None = None,
+    ) -> ThreatModel:
+        """The threat model with this budget.
+
+        Args:
+            access: ``"labels"``, ``"scores"``, ``"gradients"`` or ``"weights"``.
+            knows: what the adversary knows of the design.
+            goal: ``"misclassify"``, or ``"targeted"``: reach the label given with each point.
+            queries: how many inputs it may submit per point.
+        """
+        return ThreatModel(
+            goal=goal, access=Access.parse(access), budget=self, knows=frozenset(knows), queries=queries
+        )
+
+
 @dataclass(frozen=True)
-class _Lp:
+class _Lp(Granting):
     """An Lp ball of this radius, in the units of the data.
 
     Attributes:
@@ -144,26 +168,6 @@ class _Lp:
     def at(self, radius: float) -> Self:
         """The same budget with another radius."""
         return replace(self, radius=radius)
-
-    def threat(
-        self,
-        *,
-        access: str | Access = Access.GRADIENTS,
-        knows: Collection[str] = ("model", "defense"),
-        goal: str = MISCLASSIFY,
-        queries: int | None = None,
-    ) -> ThreatModel:
-        """The threat model with this budget.
-
-        Args:
-            access: ``"labels"``, ``"scores"``, ``"gradients"`` or ``"weights"``.
-            knows: what the adversary knows of the design.
-            goal: ``"misclassify"``, or ``"targeted"``: reach the label given with each point.
-            queries: how many inputs it may submit per point.
-        """
-        return ThreatModel(
-            goal=goal, access=Access.parse(access), budget=self, knows=frozenset(knows), queries=queries
-        )
 
 
 class Linf(_Lp):

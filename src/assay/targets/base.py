@@ -104,6 +104,19 @@ class WhiteBox(Target, Protocol):
 
 
 @runtime_checkable
+class Structured(Target, Protocol):
+    """A target that is no network, and can be read all the same: an ensemble of trees, a Gaussian process.
+
+    Attributes:
+        structure: what was learned, in the house's own form; ``None`` where this one cannot be read. A target that has
+            one offers weights.
+    """
+
+    @property
+    def structure(self) -> object | None: ...
+
+
+@runtime_checkable
 class Protector(Protocol):
     """A defense that goes around a finished model: a defended target is a target."""
 

@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +22,8 @@ from assay.errors import Denied, TargetError
 from assay.targets.access import Access
 from assay.targets.base import Bounds
 from assay.targets.pytorch import check_scores
+from assay.targets.tree_readers import read_forest
+from assay.targets.trees import Forest
 
 Array = npt.NDArray[Any]
 Scorer = Callable[[Any], Array]
@@ -54,8 +56,20 @@ class SklearnTarget:
 
     @property
     def offers(self) -> Access:
-        """Scores or labels, as declared: estimators have no gradients here."""
-        return Access.SCORES if self.output == "scores" else Access.LABELS
+        """Scores or labels, as declared; weights where what was learned can be read. There are no gradients here."""
+        if self.output == "labels":
+            return Access.LABELS
+        return Access.SCORES if self.structure is None else Access.WEIGHTS
+
+    @cached_property
+    def structure(self) -> Forest | None:
+        """The ensemble of trees that the estimator is; ``None`` where it is another kind, or labels alone are given."""
+        if self.output == "labels":
+            return None
+        try:
+            return read_forest(self.estimator, len(self.classes), self._raw)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+            return None  # a layout of another version of the library: nothing is revealed that was not understood
 
     @property
     def device(self) -> torch.device:
@@ -120,13 +134,22 @@ class SklearnTarget:
         """One look at ``x``, and that the highest score is what the estimator itself predicts.
 
         Raises:
-            TargetError: as :meth:`scores` and :meth:`labels`; TGT133 when the two disagree on a row.
+            TargetError: as :meth:`scores` and :meth:`labels`; TGT133 when the two disagree on a row, TGT151 when what
+                was read of the estimator decides otherwise.
         """
         predicted = self.labels(x)
         if self.output == "scores":
             apart = int((self.scores(x).argmax(1) != predicted).sum())
             if apart:
                 raise TargetError("TGT133", f"{self.method} and predict of {self.name} disagree on {apart} of "
+                                            f"{len(x)} rows")
+        if self.structure is not None:
+            scores = self.structure.scores(x.detach().double().flatten(1).numpy())
+            top = np.sort(scores, 1)
+            clear = (top[:, -1] - top[:, -2]) * self.structure.divisor > self.structure.rounding
+            apart = int((clear & (scores.argmax(1) != predicted.numpy())).sum())
+            if apart:
+                raise TargetError("TGT151", f"the trees read from {self.name} decide otherwise on {apart} of "
                                             f"{len(x)} rows")
 
     def fingerprint(self) -> dict[str, str]:
@@ -143,6 +166,9 @@ class SklearnTarget:
             "scores": self.method,
             "library": f"{library} {version}",
         }
+
+    def _raw(self, x: Array) -> Array:
+        return self._called(self._scorer, torch.from_numpy(x))
 
     def _called(self, function: Scorer, x: Tensor) -> Array:
         table = self._table(x)

@@ -92,7 +92,7 @@ class SmoothedTarget:
     @property
     def offers(self) -> Access:
         """What the model below offers, but no weights: no network computes a vote."""
-        return min(self.base.offers, Access.GRADIENTS)
+        return min(self.base.offers, Access.GRADIENTS if isinstance(self.base, WhiteBox) else Access.SCORES)
 
     @property
     def bounds(self) -> Bounds:
