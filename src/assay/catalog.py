@@ -95,6 +95,8 @@ CARDS: tuple[Card, ...] = (
     _white("sigma-zero", "sigma_zero:SigmaZero", "A smooth count of changed values, minimized.", ("l0",)),
     _white("fab", "fab:FAB", "The shortest way to each decision boundary, by linear pieces.", _BALLS),
     _white("ddn", "ddn:DDN", "A walk on a sphere whose radius closes in on the boundary.", ("l2",)),
+    _white("feature-collision", "feature_collision:FeatureCollision",
+           "The features of a natural input of another class, then the joint margin.", needs="weights"),
     _black("square", "square:Square", "Random search by square windows."),
     _white("universal", "universal:UniversalPerturbation", "One perturbation for all inputs.", _BALLS),
     _black("transfer", "transfer:Transfer", "Made on models that the adversary has.", needs="labels"),
@@ -134,6 +136,13 @@ CARDS: tuple[Card, ...] = (
              "Activations are dropped at random, the small ones more often."),
     _defense("adversarial-training", "adversarial_training:AdversarialTraining",
              "Training on the worst inputs an attack finds.", "training"),
+    _defense("feature-squeezing", "squeezing:FeatureSqueezing",
+             "A detector: scores that move when the input is coarsened.", "serving"),
+    _defense("lid", "lid:LID", "A detector: the local intrinsic dimensionality of features.", "serving"),
+    _defense("mahalanobis", "mahalanobis:Mahalanobis",
+             "A detector: distances of features to class-conditional Gaussians.", "serving"),
+    _defense("statistical-odds", "odds:StatisticalOdds",
+             "A detector: log-odds that shift oddly under noise.", "serving"),
 )
 """The rows of the house itself."""
 

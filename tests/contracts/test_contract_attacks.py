@@ -29,6 +29,7 @@ CHEAP: dict[str, dict[str, object]] = {
     "evasion.apgd": {"steps": 20},
     "evasion.apgd-t": {"steps": 20, "targets": 2},
     "evasion.fab": {"steps": 10},
+    "evasion.feature-collision": {"steps": 10, "refine": 10},
     "evasion.square": {"queries": 60},
     "evasion.transfer": {"surrogates": (convolutional().target,), "steps": 10},
     "evasion.ddn": {"steps": 20},
@@ -68,7 +69,9 @@ def test_every_proof_keeps_to_the_contract(card: catalog.Card) -> None:
 
 
 def test_the_defenses_keep_to_the_contract() -> None:
-    assert {card.method for card in catalog.listed(kind="defense")} == {"smoothing", "adversarial-training"}
+    detectors = {"feature-squeezing", "lid", "mahalanobis", "statistical-odds"}  # see test_detection.py
+    others = {"smoothing", "adversarial-training"}
+    assert {card.method for card in catalog.listed(kind="defense")} == others | detectors
     setting = convolutional()
     setting.module.eval()
     testing.check_defense(evasion.Smoothing(sigma=0.1, n=10), setting.target, setting.x)

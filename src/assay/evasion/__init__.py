@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.decision_tree import DecisionTreeAttack as DecisionTreeAttack
     from assay.evasion.attacks.deepfool import DeepFool as DeepFool
     from assay.evasion.attacks.fab import FAB as FAB
+    from assay.evasion.attacks.feature_collision import FeatureCollision as FeatureCollision
     from assay.evasion.attacks.hclu import HCLU as HCLU
     from assay.evasion.attacks.pgd import BIM as BIM
     from assay.evasion.attacks.pgd import FGSM as FGSM
@@ -38,11 +39,15 @@ if TYPE_CHECKING:
     from assay.evasion.defenses.cleansing.squeezing import BitDepth as BitDepth
     from assay.evasion.defenses.cleansing.squeezing import MedianBlur as MedianBlur
     from assay.evasion.defenses.cleansing.total_variation import TotalVariation as TotalVariation
+    from assay.evasion.defenses.lid import LID as LID
+    from assay.evasion.defenses.mahalanobis import Mahalanobis as Mahalanobis
     from assay.evasion.defenses.obfuscation.activations import KWTA as KWTA
     from assay.evasion.defenses.obfuscation.activations import ActivationPruning as ActivationPruning
     from assay.evasion.defenses.obfuscation.activations import RoundActivations as RoundActivations
     from assay.evasion.defenses.obfuscation.temperature import Temperature as Temperature
+    from assay.evasion.defenses.odds import StatisticalOdds as StatisticalOdds
     from assay.evasion.defenses.smoothing import Smoothing as Smoothing
+    from assay.evasion.defenses.squeezing import FeatureSqueezing as FeatureSqueezing
     from assay.evasion.game import EvasionGame as EvasionGame
     from assay.evasion.proofs.crown import CROWN as CROWN
     from assay.evasion.proofs.crown_ibp import CROWNIBP as CROWNIBP
@@ -72,6 +77,8 @@ _LAZY = {
     "EvasionGame": "assay.evasion.game",
     "FAB": "assay.evasion.attacks.fab",
     "FGSM": "assay.evasion.attacks.pgd",
+    "FeatureCollision": "assay.evasion.attacks.feature_collision",
+    "FeatureSqueezing": "assay.evasion.defenses.squeezing",
     "Flow": "assay.evasion.changes",
     "GaussianBlur": "assay.evasion.defenses.cleansing.blurring",
     "HCLU": "assay.evasion.attacks.hclu",
@@ -81,8 +88,10 @@ _LAZY = {
     "L0": "assay.evasion.threat",
     "L1": "assay.evasion.threat",
     "L2": "assay.evasion.threat",
+    "LID": "assay.evasion.defenses.lid",
     "Linf": "assay.evasion.threat",
     "MIFGSM": "assay.evasion.attacks.pgd",
+    "Mahalanobis": "assay.evasion.defenses.mahalanobis",
     "MedianBlur": "assay.evasion.defenses.cleansing.squeezing",
     "PGD": "assay.evasion.attacks.pgd",
     "RandomResizePad": "assay.evasion.defenses.cleansing.resizing",
@@ -99,6 +108,7 @@ _LAZY = {
     "SpatialSearch": "assay.evasion.attacks.spatial",
     "Square": "assay.evasion.attacks.square",
     "StAdv": "assay.evasion.attacks.spatial",
+    "StatisticalOdds": "assay.evasion.defenses.odds",
     "TargetedAPGD": "assay.evasion.attacks.apgd",
     "Temperature": "assay.evasion.defenses.obfuscation.temperature",
     "TotalVariation": "assay.evasion.defenses.cleansing.total_variation",
