@@ -25,6 +25,8 @@ CHEAP: dict[str, dict[str, object]] = {
     "evasion.apgd-t": {"steps": 20, "targets": 2},
     "evasion.fab": {"steps": 10},
     "evasion.square": {"queries": 60},
+    "evasion.nes": {"draws": 10},
+    "evasion.spsa": {"draws": 10},
     "evasion.smoothing-radius": {"n": 2000},
 }
 EASY = frozenset({float("inf"), 2.0})

@@ -10,10 +10,12 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.apgd import TargetedAPGD as TargetedAPGD
     from assay.evasion.attacks.auto_attack import AutoAttack as AutoAttack
     from assay.evasion.attacks.fab import FAB as FAB
+    from assay.evasion.attacks.nes import NES as NES
     from assay.evasion.attacks.pgd import BIM as BIM
     from assay.evasion.attacks.pgd import FGSM as FGSM
     from assay.evasion.attacks.pgd import MIFGSM as MIFGSM
     from assay.evasion.attacks.pgd import PGD as PGD
+    from assay.evasion.attacks.spsa import SPSA as SPSA
     from assay.evasion.attacks.square import Square as Square
     from assay.evasion.defenses.adversarial_training import AdversarialTraining as AdversarialTraining
     from assay.evasion.defenses.smoothing import Smoothing as Smoothing
@@ -42,8 +44,10 @@ _LAZY = {
     "L2": "assay.evasion.threat",
     "Linf": "assay.evasion.threat",
     "MIFGSM": "assay.evasion.attacks.pgd",
+    "NES": "assay.evasion.attacks.nes",
     "PGD": "assay.evasion.attacks.pgd",
     "EvasionGame": "assay.evasion.game",
+    "SPSA": "assay.evasion.attacks.spsa",
     "Smoothing": "assay.evasion.defenses.smoothing",
     "SmoothingRadius": "assay.evasion.proofs.smoothing",
     "Square": "assay.evasion.attacks.square",
