@@ -26,7 +26,7 @@ class Card:
         name: wing and method, such as ``"evasion.apgd"``.
         entry: ``"module:attribute"``.
         needs: the access it asks for; empty for games and defenses.
-        norms: the balls it plays or certifies.
+        norms: the balls it plays or certifies, or the one family of changes that it is made for.
         stage: where in a model's life it strikes or helps.
         atlas, nist, owasp: MITRE ATLAS techniques, NIST AI 100-2 (2025) ids, OWASP ML Security Top Ten ids.
         summary: one sentence.
@@ -65,9 +65,9 @@ def _white(
                 owasp=("ML01:2023",))
 
 
-def _black(name: str, entry: str, summary: str, norms: tuple[str, ...] = _BALLS) -> Card:
+def _black(name: str, entry: str, summary: str, norms: tuple[str, ...] = _BALLS, needs: str = "scores") -> Card:
     return Card(name=f"evasion.{name}", kind="attack", entry=f"assay.evasion.attacks.{entry}", summary=summary,
-                needs="scores", norms=norms, atlas=("AML.T0015", "AML.T0043.001"), nist=("NISTAML.022", "NISTAML.025"),
+                needs=needs, norms=norms, atlas=("AML.T0015", "AML.T0043.001"), nist=("NISTAML.022", "NISTAML.025"),
                 owasp=("ML01:2023",))
 
 
@@ -90,9 +90,17 @@ CARDS: tuple[Card, ...] = (
     _white("mi-fgsm", "pgd:MIFGSM", "Steepest ascent along an accumulated gradient."),
     _white("apgd", "apgd:APGD", "Projected ascent whose step size looks after itself.", _BALLS),
     _white("apgd-t", "apgd:TargetedAPGD", "APGD toward each of the likeliest wrong classes.", _BALLS),
+    _white("deepfool", "deepfool:DeepFool", "The nearest boundary of the linearized network, step by step.",
+           ("linf", "l2")),
+    _white("sigma-zero", "sigma_zero:SigmaZero", "A smooth count of changed values, minimized.", ("l0",)),
     _white("fab", "fab:FAB", "The shortest way to each decision boundary, by linear pieces.", _BALLS),
+    _white("ddn", "ddn:DDN", "A walk on a sphere whose radius closes in on the boundary.", ("l2",)),
     _black("square", "square:Square", "Random search by square windows."),
+    _white("universal", "universal:UniversalPerturbation", "One perturbation for all inputs.", _BALLS),
+    _black("transfer", "transfer:Transfer", "Made on models that the adversary has.", needs="labels"),
     _black("auto-attack", "auto_attack:AutoAttack", "The standard cascade of four complementary attacks."),
+    _black("spatial", "spatial:SpatialSearch", "A grid of rotations and translations.", ("rotation",), "labels"),
+    _white("stadv", "spatial:StAdv", "A smooth flow of pixels.", ("flow",)),
     _black("record-search", "record_search:RecordSearch", "Beam search over valid changes of records.", ("l0",)),
     _white("decision-tree", "decision_tree:DecisionTreeAttack", "From a leaf up to the first other class, and down.",
            _ALL, "weights"),

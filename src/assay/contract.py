@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import chain
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from assay.evasion.changes import Flow, Rotation
+from assay.evasion.methods import Certifier, Perturber, kinds_of
 from assay.evasion.records import Records, Schema
 from assay.evasion.threat import L0, L1, L2, Ball, Linf
-from assay.targets.base import Target
+from assay.evasion.transformations import Applied, Transformation
+from assay.targets.base import Bounds, Target
 from assay.targets.estimator import sklearn_target
 from assay.targets.pytorch import torch_target
 
@@ -27,14 +30,15 @@ RADII: dict[float, Ball] = {float("inf"): Linf(0.02), 2.0: L2(0.12), 1.0: L1(0.5
 WIDE: dict[float, Ball] = {float("inf"): Linf(0.15), 2.0: L2(0.2), 1.0: L1(0.2), 0.0: L0(1)}
 """The same for models that are no nets."""
 
-Plays = Literal["nets", "trees", "tree", "records", "gaussian processes"]
+Plays = Literal["nets", "trees", "tree", "records", "gaussian processes", "rotation", "flow"]
 """What a method is made for, where it says so by a class variable ``plays``: networks, ensembles of trees, one tree,
-records of fields, Gaussian process classifiers."""
+records of fields, Gaussian process classifiers, or images under a family of changes."""
 
 
 def plays_of(method: object) -> Plays:
-    """The kind of model that a method declares; of one that declares nothing, networks."""
-    plays: Plays = getattr(method, "plays", "nets")
+    """The kind of model that a method declares, or of budget; of one that declares nothing, networks."""
+    kinds = kinds_of(cast(Perturber | Certifier, method))
+    plays: Plays = getattr(method, "plays", cast(Plays, next(iter(kinds), "nets")))
     return plays
 
 
@@ -47,6 +51,21 @@ class Setting:
     y: Tensor
     budgets: Mapping[float, Ball]
     module: nn.Module | None = None
+    lens: Applied | None = None
+    """Where attacks move parameters of changes to images: how they reach the target; ``x`` are the parameters."""
+
+    @property
+    def bounds(self) -> Bounds:
+        """The box in which what is moved lives."""
+        return self.target.bounds if self.lens is None else self.lens.bounds
+
+    def labels(self, z: Tensor) -> Tensor:
+        """What the target takes all points for, moved to ``z``."""
+        return self.target.labels(z if self.lens is None else self.lens(z, torch.arange(len(z))))
+
+    def channel(self, rows: Tensor) -> Applied | None:
+        """The lens of these points alone."""
+        return None if self.lens is None else replace(self.lens, x=self.lens.x[rows])
 
     @classmethod
     def of(cls, plays: Plays) -> Setting:
@@ -80,6 +99,16 @@ def convolutional() -> Setting:
         model[5].bias -= scores.mean(0)  # so that every class is somebody's
     target = torch_target(model, name="contract")
     return Setting(target, x, target.labels(x).clone(), RADII, model)
+
+
+def _changed(family: Transformation) -> Setting:
+    """Demo digits under a family of changes to images."""
+    from assay import demo
+
+    net, (x, _) = demo.target(), demo.digits(f"test[:{POINTS}]")
+    target = torch_target(net.module().double(), name="contract")
+    start, y = family.start(x.double()), target.labels(x.double())
+    return Setting(target, start, y, {float("inf"): family.ball}, lens=Applied(family, x.double(), target.bounds))
 
 
 def _clipped(x: Tensor) -> Tensor:
@@ -140,4 +169,6 @@ _SETTINGS: dict[Plays, Callable[[], Setting]] = {
     "tree": lambda: _on_trees(1),
     "records": _on_records,
     "gaussian processes": _on_process,
+    "rotation": lambda: _changed(Rotation(rotation=20, translation=1)),
+    "flow": lambda: _changed(Flow(flow=0.3)),
 }

@@ -31,7 +31,7 @@ from assay.numerics.seeds import Stream
 from assay.targets.access import Access
 from assay.targets.base import Protector, Structured, Target, WhiteBox
 from assay.targets.pytorch import torch_target
-from assay.threats import View
+from assay.threats import Examples, View
 
 QUERIES = 100
 """What an attack without gradients may spend on each point."""
@@ -142,7 +142,9 @@ def _untouched(setting: Setting, who: str) -> Iterator[None]:
 def _run(attack: Perturber, setting: Setting, budget: Ball, rows: Tensor, seed: int, queries: int | None) -> Tensor:
     """The attack on these points, with exactly the access that it declares."""
     threat = budget.threat(access=needs_of(attack), queries=queries)
-    view = threat.grant(setting.target, len(rows))
+    examples = Examples(setting.x, setting.y)
+    view = threat.grant(setting.target, len(rows), labels=setting.y[rows], examples=examples,
+                        channel=setting.channel(rows))
     x, y = setting.x[rows], setting.y[rows]
     try:
         z = attack.perturb(view, x, y, budget, Stream.seeded(seed, rows))
@@ -160,7 +162,7 @@ def _check_attack_in(attack: Perturber, setting: Setting, norm: float) -> None:
     budget, everyone = setting.budgets[norm], torch.arange(POINTS)
     who = f"{name_of(attack)} in {budget}"
     queries = QUERIES if needs_of(attack) <= Access.SCORES else None
-    x, y, bounds = setting.x, setting.y, setting.target.bounds
+    x, y, bounds = setting.x, setting.y, setting.bounds
     with _untouched(setting, who):
         z = _run(attack, setting, budget, everyone, 0, queries)
         again = _run(attack, setting, budget, everyone, 0, queries)
@@ -169,11 +171,12 @@ def _check_attack_in(attack: Perturber, setting: Setting, norm: float) -> None:
     _require(z.shape == x.shape and z.dtype == x.dtype, f"{who} returned {z.dtype} {tuple(z.shape)}")
     _require(bool(budget.contains(z, x, bounds).all()), f"{who} left the budget or the box")
     _require(bool(budget.contains(few, x, bounds).all()), f"{who} left the budget when it had 5 queries")
-    broken = setting.target.labels(z) != y
+    broken = setting.labels(z) != y
     _require(bool(broken.any()), f"{who} broke none of {POINTS} points of a model that is easy to break")
     _require(torch.equal(z[~broken], x[~broken]), f"{who} did not return the original of a point that it did not break")
     saturated = (x[broken] == bounds.lower) | (x[broken] == bounds.upper)
-    _require(bool((saturated & (z[broken] != x[broken])).any()), f"{who} never moves a pixel that is at the box's edge")
+    stuck = setting.lens is None and not bool((saturated & (z[broken] != x[broken])).any())
+    _require(not stuck, f"{who} never moves a pixel that is at the box's edge")
     _require(torch.equal(z, again), f"{who} gave other bytes under the same seed")
     apart = float((z[::SPACING] - alone).abs().max())
     _require(apart <= _ALONE, f"{who}: points influence each other; alone one comes out {apart:.2g} elsewhere")

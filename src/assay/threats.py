@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +13,40 @@ from assay.errors import Denied, TargetError
 from assay.evidence.record import Threat
 from assay.numerics.seeds import Stream
 from assay.targets.access import Access
-from assay.targets.base import Bounds, Graded, Loss, Smoothed, Structured, Target, WhiteBox
+from assay.targets.base import Bounds, Graded, Loss, Smoothed, Structured, Target, WhiteBox, refuses
 
 Kind = TypeVar("Kind")
 Channel = Callable[[Tensor, Tensor], Tensor]
 """What happens to inputs on their way to the target: ``(x [rows, …], points [rows]) -> x``."""
+
+TARGETED = "targeted"
+"""The goal of reaching the label given with each point; every other goal is to leave it."""
+
+
+class Lens(Protocol):
+    """A channel through which the adversary moves parameters of a change, and gradients come back to them.
+
+    Attributes:
+        bounds: the box in which the parameters live.
+    """
+
+    @property
+    def bounds(self) -> Bounds: ...
+
+    def __call__(self, parameters: Tensor, points: Tensor) -> Tensor:
+        """Parameters ``[rows, …]`` of changes to these points as inputs of the target, differentiably."""
+
+
+class Examples(NamedTuple):
+    """Natural inputs that the adversary holds beside the points under attack.
+
+    Attributes:
+        x: ``[m, …]``.
+        y: their labels, int64 ``[m]``.
+    """
+
+    x: Tensor
+    y: Tensor
 
 
 Budget = object
@@ -42,17 +71,30 @@ class ThreatModel:
     knows: frozenset[str] = field(default_factory=frozenset)
     queries: int | None = None
 
-    def grant(self, target: Target, points: int, *, channel: Channel | None = None, proving: bool = False) -> View:
+    def grant(
+        self,
+        target: Target,
+        points: int,
+        *,
+        labels: Tensor | None = None,
+        channel: Channel | Lens | None = None,
+        proving: bool = False,
+        examples: Examples | None = None,
+        handicap: float = 0.0,
+    ) -> View:
         """The adversary's view of ``target`` for a trial on this many points. Raises ``Denied`` (THR101).
 
         Args:
+            labels: int64 ``[points]``: the labels to leave or to reach; needed where a refusal or a handicap is.
             channel: what happens to inputs on their way to the target.
             proving: whether the view is a prover's, who is on the defender's side and sees the votes below a label.
+            examples: natural inputs that the adversary holds.
+            handicap: by how much a score must do better than win; against targets whose answers vary.
         """
         if target.offers < self.access:
             raise Denied("THR101", f"{self.access} access asked, but {target.name} offers only {target.offers}")
         at = torch.arange(points, device=target.device)
-        return View(target, self, Meter.fresh(points, target.device), at, channel, proving)
+        return View(target, self, Meter.fresh(points, target.device), at, labels, channel, proving, examples, handicap)
 
     def describe(self) -> Threat:
         """The threat model as evidence keeps it."""
@@ -73,6 +115,11 @@ class Meter:
     backwards: Tensor
     queries: Tensor
 
+    @property
+    def columns(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Forwards, backwards and queries."""
+        return self.forwards, self.backwards, self.queries
+
     @classmethod
     def fresh(cls, points: int, device: torch.device) -> Meter:
         """A meter at zero."""
@@ -92,16 +139,20 @@ class View:
     threat: ThreatModel
     meter: Meter
     _points: Tensor
-    _channel: Channel | None = None
+    _labels: Tensor | None = None
+    _channel: Channel | Lens | None = None
     _proving: bool = False
+    examples: Examples | None = None
+    """Natural inputs that the adversary holds, or ``None``."""
+    _handicap: float = 0.0
 
     def __len__(self) -> int:
         return len(self._points)
 
     @property
     def bounds(self) -> Bounds:
-        """The box in which inputs live."""
-        return self._target.bounds
+        """The box in which what the adversary moves lives: inputs, or the parameters of a change."""
+        return self._target.bounds if self._lens is None else self._lens.bounds
 
     @property
     def randomized(self) -> bool:
@@ -110,7 +161,7 @@ class View:
 
     def select(self, points: Tensor) -> View:
         """The view of a subset of the points (an index or a mask), renumbered from 0; the meter is shared."""
-        return View(self._target, self.threat, self.meter, self._points[points], self._channel, self._proving)
+        return replace(self, _points=self._points[points])
 
     def remaining(self, at: Tensor) -> Tensor | None:
         """Queries left for each row's point, or ``None`` where there is no limit."""
@@ -118,18 +169,48 @@ class View:
             return None
         return self.threat.queries - self.meter.queries[self._points[at]]
 
+    def rehearsal(self) -> View:
+        """A view of the examples instead of the points, with a meter of its own: see :meth:`book`.
+
+        Raises:
+            Denied: THR107 where the adversary holds no examples.
+        """
+        if self.examples is None or self._lens is not None:
+            raise Denied("THR107", "this method rehearses on natural inputs, of which the adversary holds none")
+        count = len(self.examples.x)
+        meter = Meter.fresh(count, self._target.device)
+        at = torch.arange(count, device=self._target.device)
+        return replace(self, meter=meter, _points=at, _labels=self.examples.y, _channel=None)
+
+    def book(self, rehearsal: View) -> None:
+        """Books what was spent on the examples on the points, evenly and rounded up."""
+        if not len(self._points):
+            return
+        for own, other in zip(self.meter.columns, rehearsal.meter.columns):
+            own[self._points] += -(-int(other.sum()) // len(self._points))
+
     def labels(self, x: Tensor, at: Tensor) -> Tensor:
-        """Predicted classes, int64 ``[rows]``: one query a row."""
-        return self._target.labels(self._send(x, at, Access.LABELS))
+        """Predicted classes, int64 ``[rows]``: one query a row. A refused input never counts as a success."""
+        labels = self._target.labels(self._send(x, at, Access.LABELS))
+        if not refuses(self._target):
+            return labels
+        return torch.where(labels == self._target.classes, self._failure(at, self._target.classes), labels)
 
     def scores(self, x: Tensor, at: Tensor) -> Tensor:
         """Logits or what is ordered like them, ``[rows, classes]``: one query a row."""
-        return self._target.scores(self._send(x, at, Access.SCORES))
+        return self._seen(self._target.scores(self._send(x, at, Access.SCORES)), at)
 
     def gradient(self, x: Tensor, at: Tensor, loss: Loss, *labels: Tensor) -> Graded:
         """Scores, loss and input gradient of each row, from one forward and one backward."""
-        sent = self._send(x, at, Access.GRADIENTS, gradients=1)
-        return self._white().graded(sent, loss, *labels)
+        target = self._white()
+        if not (refuses(target) or self._handicap):
+            return self._pulled(x, at, lambda z: target.graded(z, loss, *labels))
+
+        def seen(scores: Tensor, rows: Tensor, *rest: Tensor) -> Tensor:
+            return loss(self._seen(scores, rows), *rest)
+
+        graded = self._pulled(x, at, lambda z: target.graded(z, seen, at, *labels))
+        return graded._replace(scores=self._seen(graded.scores, at))
 
     def jacobian(self, x: Tensor, at: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         """Scores, and the gradients of ``k`` scores a row: one forward and k backwards.
@@ -140,8 +221,13 @@ class View:
         Returns:
             ``[rows, classes]`` and ``[rows, k, *input]``.
         """
-        sent = self._send(x, at, Access.GRADIENTS, gradients=classes.shape[1])
-        return self._white().jacobian(sent, classes)
+        target, k = self._white(), classes.shape[1]
+        if refuses(target) or self._lens is not None:
+            picked = [self.gradient(x, at, _pick, classes[:, column]) for column in range(k)]
+            return picked[0].scores, torch.stack([graded.gradient for graded in picked], 1)
+        sent = self._send(x, at, Access.GRADIENTS, gradients=k)
+        scores, rows = target.jacobian(sent, classes)
+        return self._seen(scores, at), rows
 
     @property
     def sigma(self) -> float:
@@ -180,6 +266,48 @@ class View:
         self.meter.forwards.index_add_(0, points, torch.full_like(points, forwards))
         self.meter.backwards.index_add_(0, points, torch.full_like(points, backwards))
 
+    @property
+    def _lens(self) -> Lens | None:
+        return cast("Lens", self._channel) if hasattr(self._channel, "bounds") else None
+
+    def _pulled(self, x: Tensor, at: Tensor, look: Callable[[Tensor], Graded]) -> Graded:
+        """What ``look`` sees of the inputs, its gradient brought back through the lens where there is one."""
+        if self._lens is None:
+            return look(self._send(x, at, Access.GRADIENTS, gradients=1))
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            sent = self._send(leaf, at, Access.GRADIENTS, gradients=1)
+            graded = look(sent.detach())
+            (gradient,) = torch.autograd.grad(sent, leaf, graded.gradient)
+        return graded._replace(gradient=gradient)
+
+    def _failure(self, at: Tensor, classes: int) -> Tensor:
+        """A label for each row that is not what the adversary wants."""
+        if self._labels is None:
+            raise Denied("THR108", f"{self._target.name} may refuse an input, and the view was granted without labels")
+        own = self._labels[self._points[at]]
+        return (own + 1) % classes if self.threat.goal == TARGETED else own
+
+    def _seen(self, scores: Tensor, at: Tensor) -> Tensor:
+        """Scores as the adversary reads them: a refusal speaks for the label to leave, a handicap too.
+
+        With the refusal's column merged, ``margin`` is positive exactly where the label is lost *and* the input is
+        accepted: the joint objective of Carlini & Wagner (AISec 2017, §3) for whatever attack climbs it.
+        """
+        refused = refuses(self._target)
+        if not (refused or self._handicap):
+            return scores
+        own = self._failure(at, scores.shape[1] - refused)[:, None]
+        if refused:
+            scores, refusal = scores[:, :-1], scores[:, -1:]
+            scores = scores.scatter(1, own, torch.maximum(scores.gather(1, own), refusal))
+        if not self._handicap:
+            return scores
+        if self.threat.goal != TARGETED:
+            return scores.scatter_add(1, own, torch.full_like(own, self._handicap, dtype=scores.dtype))
+        aim = cast(Tensor, self._labels)[self._points[at]][:, None]
+        return scores.scatter_add(1, aim, torch.full_like(aim, -self._handicap, dtype=scores.dtype))
+
     def _require(self, level: Access) -> None:
         if level > self.threat.access:
             raise Denied("THR102", f"this method asked for {level}; the threat model grants {self.threat.access}")
@@ -214,3 +342,5 @@ class View:
         return x if self._channel is None else self._channel(x, points)
 
 
+def _pick(scores: Tensor, chosen: Tensor) -> Tensor:
+    return scores.gather(1, chosen[:, None])[:, 0]

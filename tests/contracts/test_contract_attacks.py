@@ -16,7 +16,8 @@ import assay
 from assay import catalog, evasion, targets, testing
 from assay.contract import convolutional
 from assay.errors import ConfigError
-from assay.evasion.methods import Cascade, Certifier, Perturber
+from assay.evasion.changes import FAMILIES
+from assay.evasion.methods import Cascade, Certifier, Perturber, kinds_of
 from assay.evasion.threat import BUDGETS
 from assay.targets.access import Access
 
@@ -27,6 +28,8 @@ CHEAP: dict[str, dict[str, object]] = {
     "evasion.fab": {"steps": 10},
     "evasion.square": {"queries": 60},
     "evasion.hclu": {"confidence": 0.6, "steps": 100},
+    "evasion.transfer": {"surrogates": (convolutional().target,), "steps": 10},
+    "evasion.ddn": {"steps": 20},
     "evasion.smoothing-radius": {"n": 2000},
 }
 EASY = frozenset({float("inf"), 2.0})
@@ -72,14 +75,16 @@ def test_every_row_says_what_its_class_says(card: catalog.Card) -> None:
     assert cls.__module__.startswith("assay.")
     if card.kind in ("attack", "proof"):
         assert card.needs == str(cls.needs)
-        assert {BUDGETS[name].norm for name in card.norms} == set(cls.norms)
+        norms = {BUDGETS[name].norm for name in card.norms if name in BUDGETS}
+        assert norms == (set() if kinds_of(cls) else set(cls.norms))
+        assert set(card.norms) - set(BUDGETS) == kinds_of(cls)
     else:
         assert (card.needs, card.norms) == ("", ())
 
 
 def test_every_public_method_has_a_row() -> None:
     listed = {catalog.load(card) for card in catalog.listed()}
-    budgets = {*BUDGETS.values(), evasion.Records, evasion.Schema}
+    budgets = {*BUDGETS.values(), *FAMILIES.values(), evasion.Records, evasion.Schema}
     public = {getattr(evasion, name) for name in evasion.__all__} - budgets
     assert public == listed
 

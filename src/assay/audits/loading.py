@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assay import catalog, data
-from assay.audits.plan import DataPlan, TargetPlan
+from assay.audits.plan import DataPlan, Method, TargetPlan
 from assay.errors import AssayError, ConfigError, nearest
 from assay.targets.base import Protector, Target
 
@@ -39,6 +39,18 @@ def load_target(plan: TargetPlan, folder: Path) -> Target:
             raise ConfigError("CFG143", f"{type(defense).__name__} does not wrap a model", where="[target] defenses")
         target = defense.protect(target)
     return target
+
+
+def with_models(spec: Method, folder: Path) -> Method:
+    """A method's table with its ``surrogates``, which are written as targets, loaded.
+
+    Raises:
+        ConfigError: CFG102–CFG104 for a table that describes no target; and as :func:`load_target`.
+    """
+    if isinstance(spec, str) or not isinstance(spec.get("surrogates"), list):
+        return spec
+    plans = [TargetPlan.of(table, where=f"surrogates {n}") for n, table in enumerate(spec["surrogates"], 1)]
+    return {**spec, "surrogates": tuple(load_target(plan, folder) for plan in plans)}
 
 
 def _torch(plan: TargetPlan, folder: Path) -> Target:

@@ -93,6 +93,14 @@ class TargetPlan(_Section):
     defenses: list[Method] = Field(default_factory=list)
     http: HttpPlan = HttpPlan()
 
+    @classmethod
+    def of(cls, table: object, *, where: str) -> Self:
+        """A target described by a table inside another. Raises ``ConfigError`` (CFG102–CFG104)."""
+        try:
+            return cls.model_validate(table)
+        except ValidationError as error:
+            raise _explain(error, cls, where) from error
+
 
 class DataPlan(_Section):
     """What it is judged on; ``assay.data.load`` has the grammar of ``load``.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from assay import catalog
 from assay.audits import suites
-from assay.audits.loading import load_data, load_target
+from assay.audits.loading import load_data, load_target, with_models
 from assay.audits.plan import Plan, TrialPlan
 from assay.data import Dataset, validate
 from assay.errors import ConfigError, Unreachable
@@ -80,7 +80,7 @@ def perform(
     validate(dataset, bounds=(plan.target.bounds[0], plan.target.bounds[1]), classes=None)
     trials = [_ready(trial, number, plan, effort) for number, trial in enumerate(plan.trial, 1)]
     games = [game_of(trial, dataset) for trial in trials]
-    methods = [_methods(trial) for trial in trials]
+    methods = [_methods(trial, folder) for trial in trials]
     target = load_target(plan.target, folder)
     found: list[Evidence] = []
     for trial, game, (attacks, proofs) in zip(trials, games, methods):
@@ -142,8 +142,9 @@ def game_of(trial: TrialPlan, dataset: Dataset) -> Game:
     return game_class(trial).planned(dataset, words, settings)
 
 
-def _methods(trial: TrialPlan) -> tuple[list[Any], list[Any]]:
+def _methods(trial: TrialPlan, folder: Path) -> tuple[list[Any], list[Any]]:
     where = f"[[trial]] {trial.id}"
-    attacks = [catalog.make(spec, kind="attack", wing=trial.game, where=f"{where}, attacks") for spec in trial.attacks]
+    attacks = [catalog.make(with_models(spec, folder), kind="attack", wing=trial.game, where=f"{where}, attacks")
+               for spec in trial.attacks]
     proofs = [catalog.make(spec, kind="proof", wing=trial.game, where=f"{where}, proofs") for spec in trial.proofs]
     return attacks, proofs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -36,6 +37,14 @@ class Spent:
         return Cost(forwards=forwards, backwards=backwards, queries=queries, seconds=self.seconds)
 
 
+class Fallen(NamedTuple):
+    """What broke a point: the input, what it is taken for, and, of a transformation, its parameters."""
+
+    z: NDArray[np.generic]
+    predicted: int
+    parameters: NDArray[np.generic] | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Board:
     """The standing of ``n`` points; every array is written in place as chunks and methods are played.
@@ -54,7 +63,7 @@ class Board:
     broken_by: NDArray[np.int64]
     certified_at: NDArray[np.float64]
     certified_by: NDArray[np.int64]
-    adversarial: dict[int, tuple[NDArray[np.generic], int]]
+    adversarial: dict[int, Fallen]
 
     @classmethod
     def blank(cls, n: int) -> Board:
@@ -70,7 +79,18 @@ class Board:
 
     def standing(self, rows: slice, radius: float) -> NDArray[np.int64]:
         """The points among ``rows`` that are right, not broken and not proved at this radius."""
-        part = self.correct[rows] & (self.broken_at[rows] > radius) & (self.certified_at[rows] < radius)
+        held = (self.broken_at[rows] > radius) | (self.broken_by[rows] < 0)
+        part = self.correct[rows] & held & (self.certified_at[rows] < radius)
+        points: NDArray[np.int64] = np.flatnonzero(part) + rows.start
+        return points
+
+    def improvable(self, rows: slice, radius: float) -> NDArray[np.int64]:
+        """The points among ``rows`` that are right, and of which it is open how near they can be broken.
+
+        A point broken within the smallest radius that is asked about is settled; where that is infinite, none is.
+        """
+        nearer = (self.broken_at[rows] > radius) | ~np.isfinite(radius)
+        part = self.correct[rows] & nearer & (self.certified_at[rows] < max(radius, 0.0))
         points: NDArray[np.int64] = np.flatnonzero(part) + rows.start
         return points
 
@@ -81,12 +101,13 @@ class Board:
         method: int,
         z: NDArray[np.generic],
         predicted: NDArray[np.generic],
+        parameters: NDArray[np.generic] | None = None,
     ) -> None:
-        """Records broken points, the inputs that broke them and their predictions; the smallest radius counts."""
+        """Records broken points and what broke them; the smallest radius counts."""
         for i, (point, radius) in enumerate(zip(points.tolist(), radii.tolist())):
             if radius < self.broken_at[point]:
                 self.broken_at[point], self.broken_by[point] = radius, method
-                self.adversarial[point] = z[i], int(predicted[i])
+                self.adversarial[point] = Fallen(z[i], int(predicted[i]), None if parameters is None else parameters[i])
 
     def certify(self, points: NDArray[np.int64], radii: NDArray[np.float64], proof: int) -> None:
         """Records proofs; the largest radius counts."""
@@ -94,9 +115,14 @@ class Board:
         self.certified_at[points[better]] = radii[better]
         self.certified_by[points[better]] = proof
 
+    def distances(self, upto: int) -> NDArray[np.float64]:
+        """How near each point was broken by methods up to this number; 0 where it is wrong anyway."""
+        far: NDArray[np.float64] = np.where((self.broken_by >= 0) & (self.broken_by <= upto), self.broken_at, np.inf)
+        return np.where(self.correct, far, 0.0)
+
     def robust(self, radius: float, upto: int) -> int:
         """How many points no method up to this number broke within the radius."""
-        broken = (self.broken_at <= radius) & (self.broken_by <= upto)
+        broken = (self.broken_at <= radius) & (self.broken_by <= upto) & (self.broken_by >= 0)
         return int((self.correct & ~broken).sum())
 
     def proved(self, radius: float, upto: int) -> int:

@@ -6,6 +6,7 @@ Athalye et al., ICML 2018. Every probe looks at no more than ``SAMPLE`` points a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,11 +21,13 @@ from assay.evasion.board import to_index
 from assay.evasion.methods import Cascade, Certifier, name_of
 from assay.evasion.objectives import cross_entropy, margin
 from assay.evasion.threat import MISCLASSIFY, Ball
+from assay.evasion.transformations import Transformation
 from assay.evasion.trial import Trial
 from assay.evidence.record import Doubt
 from assay.numerics.seeds import Stream
 from assay.targets.access import Access
-from assay.targets.base import WhiteBox
+from assay.targets.base import Target, WhiteBox, refuses
+from assay.targets.defended import Defended
 from assay.targets.pytorch import TorchTarget
 from assay.targets.softmax import looks_like_probabilities, saturated
 
@@ -54,7 +57,8 @@ def of_method(trial: Trial, owner: int) -> tuple[Doubt, ...]:
         doubts.append(Doubt("DBT104", f"{trial.surprised[owner]} points fell to scores or labels alone after every "
                                       "gradient attack on them had failed"))
     standing = to_index(trial.board.standing(slice(0, len(trial.y)), trial.budget.radius)[:SAMPLE], trial.target.device)
-    if len(standing) and _differentiated(trial) and not isinstance(trial.methods[owner], Cascade):
+    plain = not isinstance(trial.methods[owner], Cascade) and not isinstance(trial.budget, Transformation)
+    if len(standing) and _differentiated(trial) and plain:
         x = torch.as_tensor(trial.x[standing.cpu().numpy()]).to(trial.target.device, trial.target.dtype)
         y = torch.as_tensor(trial.y[standing.cpu().numpy()]).to(trial.target.device, torch.int64)
         if getattr(trial.methods[owner], "loss", "") == "ce" and (share := _dead(trial, x, y, "ce")) > _DEAD:
@@ -65,7 +69,7 @@ def of_method(trial: Trial, owner: int) -> tuple[Doubt, ...]:
 
 def _look(trial: Trial, x: Tensor, y: Tensor) -> Iterator[Doubt]:
     target = trial.target
-    if target.randomized or trial.draws > 1:
+    if (target.randomized or trial.draws > 1) and not _composed_for_randomness(trial):
         yield Doubt("DBT101", "two looks at the same inputs gave different outputs; judged by the majority of "
                               f"{trial.draws} looks")
     if isinstance(target, TorchTarget):
@@ -78,6 +82,8 @@ def _look(trial: Trial, x: Tensor, y: Tensor) -> Iterator[Doubt]:
             yield Doubt("DBT108", f"the forward pass itself calls {', '.join(sorted(set(calls)))}")
     if target.offers >= Access.SCORES and _softmaxed(target, x):
         yield Doubt("DBT102", f"{target.name} gives probabilities, and attacks had nothing else to follow")
+    if isinstance(trial.budget, Transformation):
+        return  # the probes below move inputs, which this adversary cannot
     if _differentiated(trial) and trial.threat.goal == MISCLASSIFY:
         if (share := _dead(trial, x, y, "margin")) > _DEAD:
             yield Doubt("DBT103", f"{share:.0%} of {len(x)} points have a zero or non-finite gradient")
@@ -100,8 +106,8 @@ def _softmaxed(target: object, x: Tensor) -> bool:
 def _dead(trial: Trial, x: Tensor, y: Tensor, loss: str) -> float:
     """The share of points whose gradient is zero or not finite, at the point and at a random one of the ball."""
     rng = Stream.seeded(trial.seed, torch.arange(len(x), device=x.device)).fold("doubts")
-    near = trial.budget.random(x, trial.target.bounds, rng)
-    target, climbed = cast(WhiteBox, trial.target), margin if loss == "margin" else cross_entropy
+    near = _ball(trial).random(x, trial.target.bounds, rng)
+    target, climbed = cast(WhiteBox, _sight(trial)[0]), margin if loss == "margin" else cross_entropy
     shares = []
     for z in (x, near):
         gradient = target.graded(z, climbed, y).gradient.flatten(1)
@@ -112,7 +118,7 @@ def _dead(trial: Trial, x: Tensor, y: Tensor, loss: str) -> float:
 
 def _sanity(trial: Trial, x: Tensor, y: Tensor) -> Iterator[Doubt]:
     """More steps and a larger radius must not do worse; an unbounded attack must reach chance."""
-    ball, classes = trial.budget, trial.target.scores(x[:2]).shape[1]
+    ball, classes = _ball(trial), trial.target.scores(x[:2]).shape[1] - refuses(trial.target)
     few, many = (_survivors(trial, x, y, ball, steps) for steps in (5, 40))
     wide = _survivors(trial, x, y, ball.at(2 * ball.radius), 40)
     slack = max(2, round(0.05 * len(x)))
@@ -132,11 +138,32 @@ def _diameter(ball: Ball, x: Tensor, width: float) -> float:
 
 
 def _survivors(trial: Trial, x: Tensor, y: Tensor, ball: Ball, steps: int) -> int:
+    target, lead = _sight(trial)
     threat = replace(trial.threat, budget=ball, queries=None, access=Access.GRADIENTS)
-    attack = PGD(steps=steps, loss="margin", draws=3 if trial.draws > 1 else 1)
+    declared = trial.composed.parts.randomness
+    attack = PGD(steps=steps, loss="margin", draws=3 if trial.draws > 1 and not declared else 1)
     rng = Stream.seeded(trial.seed, torch.arange(len(x), device=x.device)).fold("sanity")
-    z = attack.perturb(threat.grant(trial.target, len(x)), x, y, ball, rng)
-    return int((trial.target.labels(z) == y).sum())
+    z = attack.perturb(threat.grant(target, len(x), labels=y, handicap=lead), x, y, ball, rng)
+    return int((~trial.judge(z, y)[0]).sum())
+
+
+def _sight(trial: Trial) -> tuple[Target, float]:
+    """What the gradients are looked at through: as an adapted attack does, where there is one."""
+    if not trial.composed.adaptive:
+        return trial.target, 0.0
+    sight = trial.composed.adaptive[0]
+    return sight.target, sight.handicap
+
+
+def _ball(trial: Trial) -> Ball:
+    """The budget, or, of one without limit, the middle of the curve."""
+    ball = trial.budget
+    return ball if math.isfinite(ball.radius) else ball.at(trial.radii[(len(trial.radii) - 1) // 2])
+
+
+def _composed_for_randomness(trial: Trial) -> bool:
+    """Whether the target declares its randomness and attacks have averaged over it."""
+    return isinstance(trial.target, Defended) and trial.composed.parts.randomness and bool(trial.composed.adaptive)
 
 
 @contextmanager

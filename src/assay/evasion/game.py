@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from typing import cast
 
 import numpy as np
 import torch
@@ -13,16 +15,28 @@ from torch import Tensor
 
 from assay.data import Dataset, arrays, validate
 from assay.errors import ConfigError, LedgerError
+from assay.evasion.adaptive import DEFENSE, NOTHING, Composition, compose
+from assay.evasion.budgets import parse_budget
 from assay.evasion.doubts import examine, of_method
-from assay.evasion.methods import Cascade, Certifier, Method, Perturber, name_of
-from assay.evasion.threat import MISCLASSIFY, TARGETED, parse_budget
+from assay.evasion.methods import Cascade, Certifier, Method, Minimizer, Perturber, identity_of, name_of, needs_of
+from assay.evasion.probes import SAMPLE, diagnose
+from assay.evasion.threat import MISCLASSIFY, TARGETED, Ball, ladder
+from assay.evasion.transformations import Transformation
 from assay.evasion.trial import Trial
-from assay.evidence.bound import AT_LEAST, AT_MOST, CLEAN, CONFIDENCE, ROBUST, Bound, quantity_at
+from assay.evidence.bound import AT_LEAST, AT_MOST, CLEAN, CONFIDENCE, NAIVE, ROBUST, Bound, quantity_at
 from assay.evidence.record import Artefact, Doubt, Evidence, content_hash, not_run
-from assay.games import Forgetful, Memory, Progress, Replay, Settings, Words
+from assay.games import Arrays, Forgetful, Memory, Progress, Replay, Settings, Words
+from assay.numerics.seeds import Stream
 from assay.targets.access import Access
-from assay.targets.base import Target
-from assay.threats import ThreatModel
+from assay.targets.base import Bounds, Smoothed, Target, WhiteBox, refuses
+from assay.targets.defended import Defended
+from assay.threats import Examples, ThreatModel
+
+EXAMPLES = 512
+"""How many natural inputs the adversary holds, at most."""
+
+OBFUSCATED = 0.1
+"""The share of points from which on a gap between plain and adapted attacks is named an obfuscation."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +53,8 @@ class EvasionGame:
         curve: further radii at which the bracket is wanted.
         chunk: points in one batch; each chunk is kept as soon as it is earned.
         confidence: one-sided, of what is implied beyond these points.
-        draws: looks at a randomized target per judgment; a point is broken if most go wrong.
+        draws: first looks at a randomized target per judgment; see :class:`~assay.evasion.referee.Referee`.
+        examples: natural inputs and labels that the adversary holds; the points themselves, where none are given.
         source: where the examples come from, as errors name it.
     """
 
@@ -50,6 +65,7 @@ class EvasionGame:
     chunk: int = 500
     confidence: float = CONFIDENCE
     draws: int = 11
+    examples: tuple[NDArray[np.generic] | Tensor, NDArray[np.generic] | Tensor] | None = None
     name: str = "evasion"
     source: str = "arrays"
 
@@ -88,7 +104,8 @@ class EvasionGame:
             x = torch.as_tensor(data.x[index]).to(target.device, target.dtype)
             y = torch.as_tensor(data.y[index]).to(target.device)
             with trial.seeded(f"replay {start}"):
-                held += int((trial.judge(z, y)[0] & trial.budget.contains(z, x, target.bounds)).sum())
+                kept = _kept(trial.budget, stored, slice(start, start + self.chunk), z, x, target.bounds)
+                held += int((trial.judge(z, y)[0] & kept).sum())
         return Replay(held, len(stored["index"]))
 
     def play(self, attack: Perturber | Cascade, target: Target, *, seed: int, memory: Memory | None = None) -> Evidence:
@@ -132,10 +149,11 @@ class EvasionGame:
             target.check(x)
             if target.offers >= Access.SCORES:
                 with trial.seeded("classes"):
-                    classes = target.scores(x[:2]).shape[1]
+                    classes = target.scores(x[:2]).shape[1] - refuses(target)
                 validate(data, bounds=None, classes=classes)
             if target.randomized or not _steady(target, x):
                 trial.draws = self.draws
+            trial.composed = self._composed(trial)
             yield from trial.play(self.chunk)
             with trial.seeded("doubts"):
                 doubts = examine(trial) if len(trial.errors) < len(methods) else ()
@@ -146,16 +164,39 @@ class EvasionGame:
         for owner in range(len(methods)):
             yield self._evidence(trial, owner, doubts)
 
+    def _composed(self, trial: Trial) -> Composition:
+        """How attacks adapt to the target: by what it declares, or by what probing finds."""
+        target, diagnosis = trial.target, None
+        white = any(isinstance(m, Cascade) or (not isinstance(m, Certifier) and needs_of(m) >= Access.GRADIENTS)
+                    for m in trial.methods)
+        if not white or min(trial.threat.access, target.offers) < Access.GRADIENTS:
+            return NOTHING
+        moved = isinstance(trial.budget, Transformation)
+        if DEFENSE in trial.threat.knows and not (moved or isinstance(target, Defended | Smoothed)):
+            x, y = trial.points(slice(0, SAMPLE))
+            rng = Stream.seeded(trial.seed, torch.arange(len(x), device=x.device)).fold("probes")
+            with trial.seeded("probes"):
+                diagnosis = diagnose(cast(WhiteBox, target), x, y, trial.budget, rng)
+        return compose(target, trial.threat, diagnosis)
+
     def _trial(self, methods: tuple[Method, ...], data: Dataset, target: Target, seed: int, memory: Memory) -> Trial:
-        radii = tuple(sorted({*self.curve, self.threat.budget.radius}))  # type: ignore[attr-defined]  # a Ball
+        ball: Ball = self.threat.budget  # type: ignore[assignment]  # this wing's budgets are balls
+        curve = self.curve or (() if math.isfinite(ball.radius) else ladder(ball.norm, target.bounds.width))
+        radii = tuple(sorted({*curve, ball.radius}))
         identity = content_hash(
             self.name, version("assay"), target.name, target.fingerprint(), data.fingerprint,
-            repr(self.threat.describe()), radii, [repr(m) for m in methods], seed, self.chunk, self.draws,
+            repr(self.threat.describe()), radii, [identity_of(m) for m in methods], seed, self.chunk, self.draws,
         )
         return Trial(
             x=data.x, y=data.y, threat=self.threat, radii=radii, methods=methods, target=target, seed=seed, draws=1,
-            identity=identity, memory=memory,
+            identity=identity, memory=memory, examples=self._examples(data, target),
         )
+
+    def _examples(self, data: Dataset, target: Target) -> Examples | None:
+        """Natural inputs for attacks that are made from them: those given, or else some of the points themselves."""
+        x, y = self.examples if self.examples is not None else (data.x, data.y)
+        x = torch.as_tensor(x[:EXAMPLES]).to(device=target.device, dtype=target.dtype)
+        return Examples(x, torch.as_tensor(y[:EXAMPLES]).to(device=target.device, dtype=torch.int64))
 
     def _evidence(self, trial: Trial, owner: int, doubts: tuple[Doubt, ...]) -> Evidence:
         method, target = trial.methods[owner], trial.target
@@ -181,10 +222,19 @@ class EvasionGame:
             seed=seed,
             bounds=self._bounds(trial, owner),
             cost=trial.spent[owner].total(),
-            doubts=() if proved else doubts,
+            doubts=() if proved else (*doubts, *self._gap(trial, owner)),
             artefacts=_artefacts(trial, owner),
             provenance={"data": arrays(_array(self.x), _array(self.y)).fingerprint, **target.fingerprint()},
         )
+
+    def _gap(self, trial: Trial, owner: int) -> Iterator[Doubt]:
+        """Whether the attacks that did not know the defense were misled by it."""
+        n = len(self.y)
+        before, after = trial.naive_robust(owner), trial.board.robust(trial.budget.radius, owner)
+        if trial.composed.adaptive and before - after > OBFUSCATED * max(n, 1):
+            words = ", ".join(trial.composed.parts.words) or "its gradients"
+            yield Doubt("DBT111", f"robust accuracy at most {before / n:.1%} without adapting to {words}, at most "
+                                  f"{after / n:.1%} with it")
 
     def _bounds(self, trial: Trial, owner: int) -> tuple[Bound, ...]:
         method, board, n = trial.methods[owner], trial.board, len(self.y)
@@ -205,11 +255,33 @@ class EvasionGame:
                 # Each certificate fails with at most this chance, so that much of the certified mass may be wrong.
                 bound = replace(bound, value=max(0.0, bound.value - method.failure))
             bounds.append(bound)
-        return tuple(bounds)
+        if not isinstance(method, Certifier) and trial.composed.adaptive:
+            bounds.append(Bound.of_count(NAIVE, AT_MOST, trial.naive_robust(owner), n, method=by,
+                                         confidence=self.confidence))
+        return (*bounds, *self._median(trial, owner))
+
+    def _median(self, trial: Trial, owner: int) -> Iterator[Bound]:
+        """How near half of all points can be broken, where every point's distance was sought."""
+        sought = len(trial.radii) > 1 or not math.isfinite(trial.radii[-1])
+        if not (sought and isinstance(trial.methods[owner], Minimizer)):
+            return
+        bound = Bound.of_median(f"median {trial.budget.kind} distance", AT_MOST, trial.board.distances(owner).tolist(),
+                                method=name_of(trial.methods[owner]), confidence=self.confidence)
+        if math.isfinite(bound.value):
+            yield bound
 
 
 def _array(values: Tensor | NDArray[np.generic]) -> NDArray[np.generic]:
     return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+
+
+def _kept(budget: Ball, stored: Arrays, rows: slice, z: Tensor, x: Tensor, bounds: Bounds) -> Tensor:
+    """Whether stored inputs keep to the budget; of a transformation, whether its parameters give them."""
+    if not isinstance(budget, Transformation):
+        return budget.contains(z, x, bounds)
+    parameters = torch.as_tensor(stored["parameters"][rows]).to(z)
+    same = (budget.apply(x, parameters, bounds) - z).flatten(1).abs().amax(1) <= 1e-4 * bounds.width
+    return same & budget.ball.contains(parameters, budget.start(x), budget.box)
 
 
 def _steady(target: Target, x: Tensor) -> bool:
@@ -239,9 +311,11 @@ def _artefacts(trial: Trial, owner: int) -> dict[str, Artefact]:
         artefacts["adversarial"] = Artefact(
             {
                 "index": index,
-                "x": np.stack([z for z, _ in fallen]),
-                "predicted": np.array([label for _, label in fallen]),
+                "x": np.stack([each.z for each in fallen]),
+                "predicted": np.array([each.predicted for each in fallen]),
                 "radius": board.broken_at[index],
             }
         )
+        if moved := [each.parameters for each in fallen if each.parameters is not None]:
+            artefacts["adversarial"] = Artefact({**artefacts["adversarial"].arrays, "parameters": np.stack(moved)})
     return artefacts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from assay.evasion.threat import Ball
 from assay.numerics.seeds import Stream
 from assay.targets.access import Access
+from assay.targets.base import Target
 from assay.threats import View
 
 
@@ -94,11 +96,29 @@ Method = Perturber | Cascade | Certifier
 
 def name_of(method: object) -> str:
     """A method as evidence names it: its class and the parameters that differ from their defaults."""
-    text = f"{type(method).__name__}()"
-    if is_dataclass(method):
-        changed = [f"{f.name}={value!r}" for f in fields(method) if (value := getattr(method, f.name)) != f.default]
-        text = f"{type(method).__name__}({', '.join(changed)})"
-    return text
+    return _called(method, _word)
+
+
+def identity_of(method: object) -> str:
+    """What tells a method from every other: its name, and the fingerprints of the models among its parameters."""
+    return _called(method, lambda value: repr(value.fingerprint()) if isinstance(value, Target) else repr(value))
+
+
+def _called(method: object, said: Callable[[object], str]) -> str:
+    if not is_dataclass(method):
+        return f"{type(method).__name__}()"
+    values = [(f, getattr(method, f.name)) for f in fields(method)]
+    changed = [f"{f.name}={_each(value, said)}" for f, value in values if value is not f.default and value != f.default]
+    return f"{type(method).__name__}({', '.join(changed)})"
+
+
+def _each(value: object, said: Callable[[object], str]) -> str:
+    return f"({', '.join(map(said, value))})" if isinstance(value, tuple) else said(value)
+
+
+def _word(value: object) -> str:
+    """A model by its name, anything else as Python writes it."""
+    return value.name if isinstance(value, Target) else repr(value)
 
 
 ALL_NORMS = frozenset({float("inf"), 2.0, 1.0, 0.0})
@@ -108,6 +128,15 @@ def needs_of(method: Perturber | Certifier) -> Access:
     """The access a method declares; of one that declares nothing the view alone is the judge: gradients."""
     needs: Access = getattr(method, "needs", Access.GRADIENTS)
     return needs
+
+
+def kinds_of(method: Perturber | Certifier) -> frozenset[str]:
+    """The kinds of budget that a method is made for, where it is made for some alone; empty for any in its norms.
+
+    Attacks that declare none move parameters of a transformation as they move inputs.
+    """
+    kinds: frozenset[str] = getattr(method, "kinds", frozenset())
+    return kinds
 
 
 def norms_of(method: Perturber | Certifier) -> frozenset[float]:

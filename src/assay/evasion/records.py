@@ -266,6 +266,7 @@ class Records(Granting):
     changes: float
     schema: Schema = field(repr=False)
     norm: ClassVar[float] = 0
+    kind: ClassVar[str] = "records"
 
     def __post_init__(self) -> None:
         if not self.changes >= 0:

@@ -16,12 +16,12 @@ from assay.numerics.balls import PROJECTIONS, distance, random_delta, steepest
 from assay.numerics.seeds import Stream
 from assay.targets.access import Access
 from assay.targets.base import Bounds
+from assay.threats import TARGETED as TARGETED
 from assay.threats import ThreatModel
 
 MISCLASSIFY = "misclassify"
-TARGETED = "targeted"
 
-_GRAMMAR = re.compile(r"^\s*(linf|l2|l1|l0)\s+([0-9.eE+-]+(?:\s*/\s*[0-9.]+)?)\s*(uint8)?\s*$", re.IGNORECASE)
+_GRAMMAR = re.compile(r"^\s*(linf|l2|l1|l0)\s+(inf|[0-9.eE+-]+(?:\s*/\s*[0-9.]+)?)\s*(uint8)?\s*$", re.IGNORECASE)
 
 
 class Ball(Protocol):
@@ -29,6 +29,8 @@ class Ball(Protocol):
 
     norm: ClassVar[float]
 
+    @property
+    def kind(self) -> str: ...
     @property
     def radius(self) -> float: ...
     @property
@@ -59,7 +61,7 @@ class Ball(Protocol):
         self,
         *,
         access: str | Access = Access.GRADIENTS,
-        knows: Collection[str] = ("model",),
+        knows: Collection[str] = ("model", "defense"),
         goal: str = MISCLASSIFY,
         queries: int | None = None,
     ) -> ThreatModel:
@@ -73,7 +75,7 @@ class Granting:
         self,
         *,
         access: str | Access = Access.GRADIENTS,
-        knows: Collection[str] = ("model",),
+        knows: Collection[str] = ("model", "defense"),
         goal: str = MISCLASSIFY,
         queries: int | None = None,
     ) -> ThreatModel:
@@ -95,7 +97,7 @@ class _Lp(Granting):
     """An Lp ball of this radius, in the units of the data.
 
     Attributes:
-        radius: how far an input may move; for L0, how many coordinates may change.
+        radius: how far an input may move; for L0, how many coordinates may change; ``inf`` asks how far it has to.
         lattice: with 255, adversarial inputs must be images of 8 bits a channel; ``None`` for real numbers.
     """
 
@@ -107,8 +109,13 @@ class _Lp(Granting):
         if not self.radius >= 0:
             raise ConfigError("THR104", f"a radius must be a number at least 0; got {self.radius}")
 
+    @property
+    def kind(self) -> str:
+        """The norm's word: ``"linf"``, ``"l2"``…"""
+        return type(self).__name__.lower()
+
     def __str__(self) -> str:
-        return f"{type(self).__name__.lower()} {self.radius:.6g}{' uint8' if self.lattice == 255 else ''}"
+        return f"{self.kind} {self.radius:.6g}{' uint8' if self.lattice == 255 else ''}"
 
     def project(self, z: Tensor, x0: Tensor, bounds: Bounds, radius: Tensor | None = None) -> Tensor:
         """The point of ball and box nearest to ``z`` (for L2: near), ``[rows, …]``."""
@@ -154,7 +161,7 @@ class _Lp(Granting):
         outside = distance((delta.round() * step), self.norm) > self.radius * (1 + 1e-6)
         outside = outside.reshape(-1, *[1] * (z.dim() - 1))
         if self.norm == float("inf"):
-            limit = float(int(self.radius / step * (1 + 1e-6)))
+            limit = float(int(min(self.radius / step * (1 + 1e-6), self.lattice)))
             return (x0 + (delta.round().clamp(-limit, limit) * step).to(z.dtype)).clamp(bounds.lower, bounds.upper)
         return torch.where(outside, toward, nearest).clamp(bounds.lower, bounds.upper)
 
@@ -191,7 +198,7 @@ BUDGETS: dict[str, type[Linf] | type[L2] | type[L1] | type[L0]] = {"linf": Linf,
 
 
 def parse_budget(text: str, *, where: str = "") -> Linf | L2 | L1 | L0:
-    """A budget from its words: ``"linf 8/255"``, ``"l2 0.5"``, ``"linf 8/255 uint8"``. Raises THR104."""
+    """A budget from its words: ``"linf 8/255"``, ``"l2 0.5"``, ``"linf 8/255 uint8"``, ``"l2 inf"``. Raises THR104."""
     match = _GRAMMAR.match(text)
     if match is None:
         raise ConfigError("THR104", f"cannot read the budget {text!r}", where=where)
@@ -201,3 +208,9 @@ def parse_budget(text: str, *, where: str = "") -> Linf | L2 | L1 | L0:
     except (ValueError, ZeroDivisionError):
         raise ConfigError("THR104", f"cannot read the radius {radius!r}", where=where) from None
     return BUDGETS[kind.lower()](value, lattice=255 if lattice else None)
+
+
+def ladder(norm: float, width: float) -> tuple[float, ...]:
+    """The radii of a robustness curve, where the budget names none: doubling over what the field looks at."""
+    first = {float("inf"): width / 255, 2.0: width / 8, 1.0: width, 0.0: 1.0}[norm]
+    return tuple(first * 2**k for k in range(7))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from assay.numerics.intervals import clopper_pearson_lower, clopper_pearson_upper
+from assay.numerics.intervals import clopper_pearson_lower, clopper_pearson_upper, median_rank
 
 Side = Literal["at most", "at least"]
 
@@ -18,6 +19,7 @@ CONFIDENCE = 0.95
 
 CLEAN = "clean accuracy"
 ROBUST = "robust accuracy"
+NAIVE = "non-adaptive robust accuracy"
 
 
 def quantity_at(quantity: str, budget: str) -> str:
@@ -70,7 +72,32 @@ class Bound:
             method=method,
         )
 
+    @classmethod
+    def of_median(
+        cls, quantity: str, side: Side, values: Sequence[float], *, method: str, confidence: float = CONFIDENCE
+    ) -> Bound:
+        """The median of independent values, and the order statistic that bounds the distribution's, exactly.
+
+        Source: the number of values above the median is binomial with chance one half (David & Nagaraja, 2003, §7.1).
+        """
+        ordered, n = sorted(values), len(values)
+        if not n:
+            return cls(quantity=quantity, side=side, estimate=math.inf if side == AT_MOST else 0.0,
+                       value=math.inf if side == AT_MOST else 0.0, confidence=confidence, n=0, method=method)
+        rank = median_rank(n, confidence)
+        if side == AT_MOST:
+            estimate, value = ordered[n // 2], ordered[n - 1 - rank] if rank >= 0 else math.inf
+        else:
+            estimate, value = ordered[(n - 1) // 2], ordered[rank] if rank >= 0 else 0.0
+        return cls(quantity=quantity, side=side, estimate=estimate, value=value, confidence=confidence, n=n,
+                   method=method)
+
     def __str__(self) -> str:
+        if not (0 <= self.estimate <= 1 and 0 <= self.value <= 1) or self.quantity.startswith("median"):
+            return (
+                f"{self.quantity} {self.side} {self.estimate:.4g} on these {self.n} points, "
+                f"{self.side} {self.value:.4g} beyond them ({self.confidence:.0%} confidence, {self.method})"
+            )
         value = outward(self.value, self.side)
         return (
             f"{self.quantity} {self.side} {self.estimate:.2%} on these {self.n} points, "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scipy.stats import beta
+from scipy.stats import beta, binom
 
 
 def clopper_pearson_lower(successes: int, n: int, confidence: float) -> float:
@@ -21,6 +21,15 @@ def clopper_pearson_upper(successes: int, n: int, confidence: float) -> float:
     """
     _check(successes, n, confidence)
     return 1.0 if successes == n else float(beta.ppf(confidence, successes + 1, n - successes))
+
+
+def median_rank(n: int, confidence: float) -> int:
+    """The largest ``k`` such that the k-th smallest of ``n`` values (from 0) is at most the median, that surely.
+
+    By symmetry the k-th largest is at least the median. −1 where no value is.
+    """
+    _check(0, n, confidence)
+    return int(binom.ppf(1 - confidence, n, 0.5)) - 1  # P(Bin ≤ k) ≤ 1 − confidence, for the values below the median
 
 
 def _check(successes: int, n: int, confidence: float) -> None:

@@ -213,7 +213,7 @@ def curve(quantity: str, found: Sequence[Evidence]) -> Curve | None:
         for b in e.bounds:
             base, _, at = b.quantity.partition(" @ ")
             known = words.budget_of(at or e.threat.budget)
-            if base == quantity and known:
+            if base == quantity and known and math.isfinite(known[1]):
                 norms.append(known[0])
                 names.setdefault(known[1], b.quantity)
     if len(names) < 2 or not max(names):

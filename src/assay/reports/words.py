@@ -13,8 +13,8 @@ from assay.evidence.record import Evidence, Threat
 
 Unit = Literal["share", "number"]
 
-_BUDGET = re.compile(r"^(linf|l2|l1|l0) ([0-9.eE+-]+)( uint8)?$")
-_UNBOUNDED = ("epsilon", "mu", "cost", "queries")
+_BUDGET = re.compile(r"^(linf|l2|l1|l0) (inf|[0-9.eE+-]+)( uint8)?$")
+_UNBOUNDED = ("epsilon", "mu", "cost", "queries", "median")
 _ACCESS = {
     "labels": "sees only the predicted labels",
     "scores": "sees labels and scores",
@@ -97,6 +97,8 @@ def budget_of(text: str) -> tuple[str, float] | None:
 
 def radius(value: float) -> str:
     """A radius, as so many 255ths where it is that."""
+    if math.isinf(value):
+        return "unlimited"
     steps = value * 255
     if 0 < value < 1 and round(steps) >= 1 and abs(steps - round(steps)) < 1e-3:
         return f"{round(steps)}/255"
@@ -115,7 +117,9 @@ def adversary(threat: Threat) -> str:
     parts = [_GOALS.get(threat.goal, f"wants to {threat.goal}"), _ACCESS.get(threat.access, f"sees {threat.access}")]
     if threat.knows:
         parts.append(f"knows the {listing(threat.knows)}")
-    if known:
+    if known and math.isinf(known[1]):
+        parts.append(f"looks for the smallest change in {known[0]} that suffices")
+    elif known:
         parts.append(_REACH[known[0]].format(radius(known[1])))
     elif threat.budget:
         parts.append(f"has the budget {threat.budget}")

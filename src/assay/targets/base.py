@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -144,3 +144,23 @@ class Smoothed(Target, Protocol):
         A row's noise belongs to its stream alone. Where the model gives labels only, there are as many columns as
         the largest label seen asks for.
         """
+
+
+@runtime_checkable
+class Refusing(Target, Protocol):
+    """A target that may refuse an input: its scores have one more column, the last, which wins where it does.
+
+    Attributes:
+        refuses: always true; its presence is the declaration.
+        classes: how many classes there are; this number as a label means refused.
+    """
+
+    @property
+    def refuses(self) -> bool: ...
+    @property
+    def classes(self) -> int: ...
+
+
+def refuses(target: Target) -> TypeGuard[Refusing]:
+    """Whether the target may refuse an input."""
+    return bool(getattr(target, "refuses", False))

@@ -33,6 +33,9 @@ class AutoAttack:
     *Cost*: that of its stages; a broken point pays for no further step, a point that Square cannot reach at its rate
     of progress is abandoned early.
     *Blind spots*: defenses that adapt at inference time; randomness, except in version ``"rand"``.
+    *Held to*: 76.5 % robust accuracy that the reference leaves of mnist_cnn_a_adv at Linf 0.3, at 6,088 forwards a
+    point.
+    *Measured*: 76.5 % at 1,851 forwards a point (`tests/papers/test_published_robustness.py`).
 
     Example:
         >>> from assay import demo, evasion

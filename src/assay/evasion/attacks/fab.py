@@ -65,6 +65,8 @@ class FAB:
 
     Success is read from the forward that computes the gradient, so the plane behind a step back is the one seen
     at the adversarial iterate itself.
+    *Held to*: the exact distances of linear models in Linf, L2 and L1.
+    *Measured*: within 2 % of them (`tests/evasion/attacks/test_fab.py`).
 
     Example:
         >>> from assay import demo, evasion

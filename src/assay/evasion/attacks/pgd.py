@@ -28,6 +28,8 @@ class PGD:
     *Cost*: 1 forward + 1 backward per point, restart and step, and 1 forward to judge the last iterate; a broken
     point stops paying, unless the target is randomized: then the last iterate counts.
     *Blind spots*: masked gradients; a fixed step; averages over randomness only with ``draws``.
+    *Held to*: 4.1 % error published under PGD of Wong & Kolter's MNIST network at Linf 0.1.
+    *Measured*: 4.05 % in 20 steps (`tests/papers/test_published_robustness.py`).
 
     Example:
         >>> from assay import demo, evasion
@@ -109,6 +111,8 @@ class FGSM:
     *Needs*: gradients.
     *Cost*: 1 forward + 1 backward per point, and 1 forward to judge the result.
     *Blind spots*: curvature; almost every defense that hides gradients near the input.
+    *Held to*: 3.9 % error published of Wong & Kolter's MNIST network at Linf 0.1.
+    *Measured*: 3.90 % (`tests/papers/test_published_robustness.py`).
 
     Example:
         >>> from assay import demo, evasion
@@ -136,6 +140,8 @@ class BIM:
     *Needs*: gradients.
     *Cost*: 1 forward + 1 backward per point and step, and 1 forward to judge the last iterate.
     *Blind spots*: those of PGD, and a flat loss at the point itself.
+    *Held to*: 4.1 % error published under PGD of Wong & Kolter's MNIST network at Linf 0.1.
+    *Measured*: 4.06 % in 20 steps (`tests/papers/test_published_robustness.py`).
 
     Example:
         >>> from assay import demo, evasion
@@ -166,6 +172,8 @@ class MIFGSM:
     *Needs*: gradients.
     *Cost*: 1 forward + 1 backward per point and step, and 1 forward to judge the last iterate.
     *Blind spots*: those of BIM.
+    *Held to*: 4.1 % error published under PGD of Wong & Kolter's MNIST network at Linf 0.1.
+    *Measured*: 4.03 % in 20 steps (`tests/papers/test_published_robustness.py`).
 
     Example:
         >>> from assay import demo, evasion

@@ -176,6 +176,8 @@ class Square:
     *Cost*: 1 query per point, restart and step, the start included; a broken point stops paying, and so does one
     that lost patience.
     *Blind spots*: scores that are quantized or random; a goal that only many small steps together can reach.
+    *Held to*: exactly what is within reach of a linear model in Linf, L2 and L1, and nothing beyond.
+    *Measured*: all of it (`tests/evasion/attacks/test_square.py`).
 
     Example:
         >>> from assay import demo, evasion

@@ -29,6 +29,8 @@ class AdversarialTraining:
 
     The model maps inputs in the declared box to logits, so one that needs normalization carries it
     (``target.module()`` does). It starts from the weights it has, and is itself left as it was.
+    *Held to*: a demo network of which APGD leaves less than 15 % at Linf 0.15 without it.
+    *Measured*: above 62 % left, 93 % clean (`tests/evasion/test_adversarial_training.py`).
 
     Example:
         >>> from assay import demo, evasion, targets

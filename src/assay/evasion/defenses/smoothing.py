@@ -29,6 +29,8 @@ class Smoothing:
 
     The noise is drawn from torch's global random numbers, which a game seeds and hands back: the same game with the
     same seed sees the same noise. Inputs live in the box, their noisy copies do not.
+    *Held to*: the radius of a linear model, which smoothing leaves as it is.
+    *Measured*: proved to 7 % of it on average (`tests/evasion/test_smoothing.py`).
 
     Example:
         >>> from assay import demo, evasion

@@ -24,6 +24,8 @@ class CROWN:
     *Cost*: one backward pass an unstable neuron and class of the points that IBP and CROWN-IBP leave undecided.
     *Assumes*: networks of linear layers, convolutions, batch norm, ReLU, pooling, reshaping and additions, in eval
     mode; rounding is paid for, so the bound holds in floating point too.
+    *Held to*: 26.88 % proved accuracy published of a CIFAR ResNet-2B at Linf 2/255, 10,000 images.
+    *Measured*: 29.00 % on 300 of them (`tests/evasion/proofs/test_relaxation_published.py`).
 
     Example:
         >>> from assay import demo, evasion

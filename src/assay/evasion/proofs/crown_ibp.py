@@ -23,6 +23,8 @@ class CROWNIBP:
     *Cost*: about as many backwards a point as there are classes.
     *Assumes*: networks of linear layers, convolutions, batch norm, ReLU, pooling, reshaping and additions, in eval
     mode; rounding is paid for, so the bound holds in floating point too.
+    *Held to*: the closed form of linear models in three norms.
+    *Measured*: equal to 1e-11 (`tests/evasion/proofs/test_relaxation.py`).
 
     Example:
         >>> from assay import demo, evasion

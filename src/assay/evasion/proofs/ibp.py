@@ -23,6 +23,8 @@ class IBP:
     *Cost*: about 2 forwards a point.
     *Assumes*: networks of linear layers, convolutions, batch norm, ReLU, pooling, reshaping and additions, in eval
     mode; rounding is paid for, so the bound holds in floating point too.
+    *Held to*: an interval computed by hand.
+    *Measured*: equal to 1e-12 (`tests/evasion/proofs/test_relaxation.py`).
 
     Example:
         >>> from assay import demo, evasion

@@ -37,6 +37,8 @@ class SmoothingRadius:
     *Assumes*: Gaussian noise as good as torch's generator; a model that looks at each copy by itself. It is a
     statement about the ideal vote, of which the deployed one is a sample of finite size. Rounding inside the model
     is not accounted for (Voráček & Hein, ICLR 2023).
+    *Held to*: σ·Φ⁻¹(α^{1/n}), the paper's radius when all n votes agree.
+    *Measured*: equal to 1e-8; within 12 % of the truth on linear models (`tests/evasion/test_smoothing.py`).
 
     Example:
         >>> from assay import demo, evasion
