@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.apgd import APGD as APGD
     from assay.evasion.attacks.apgd import TargetedAPGD as TargetedAPGD
     from assay.evasion.attacks.auto_attack import AutoAttack as AutoAttack
-    from assay.evasion.attacks.decision_tree import DecisionTreeAttack as DecisionTreeAttack
     from assay.evasion.attacks.ddn import DDN as DDN
+    from assay.evasion.attacks.decision_tree import DecisionTreeAttack as DecisionTreeAttack
     from assay.evasion.attacks.deepfool import DeepFool as DeepFool
     from assay.evasion.attacks.fab import FAB as FAB
     from assay.evasion.attacks.hclu import HCLU as HCLU
@@ -57,8 +57,6 @@ _LAZY = {
     "HCLU": "assay.evasion.attacks.hclu",
     "DDN": "assay.evasion.attacks.ddn",
     "DeepFool": "assay.evasion.attacks.deepfool",
-    "FAB": "assay.evasion.attacks.fab",
-    "FGSM": "assay.evasion.attacks.pgd",
     "Flow": "assay.evasion.changes",
     "IBP": "assay.evasion.proofs.ibp",
     "L0": "assay.evasion.threat",
