@@ -104,6 +104,14 @@ def resnet2b() -> Loaded:
     return targets.torch(model.eval(), normalize="cifar10", name="cifar_resnet2b"), x, data["y_test"].astype(np.int64)
 
 
+def resnet20() -> tuple[targets.OnnxTarget, NDArray[np.float32], NDArray[np.int64]]:
+    """A plain ResNet-20 as an ONNX file, and 300 lossless CIFAR-10 test images."""
+    path = ASSETS / "models" / "cifar_resnet_akamaster" / "resnet20.onnx"
+    data = np.load(ASSETS / "datasets" / "cifar10_lossless" / "cifar10_lossless_subset.npz")
+    x = np.ascontiguousarray(data["x_test"].transpose(0, 3, 1, 2) / np.float32(255), dtype=np.float32)
+    return targets.onnx(path, normalize="imagenet", name="resnet20"), x, data["y_test"].astype(np.int64)
+
+
 def badnet() -> targets.OnnxTarget:
     """A backdoored network for MNIST that gives probabilities, as an ONNX file."""
     path = ASSETS / "models" / "backdoor_badnet_mnist" / "badnet_mnist.onnx"

@@ -71,7 +71,7 @@ def _black(name: str, entry: str, summary: str, norms: tuple[str, ...] = _BALLS,
                 owasp=("ML01:2023",))
 
 
-def _defense(name: str, entry: str, summary: str, stage: Stage) -> Card:
+def _defense(name: str, entry: str, summary: str, stage: Stage = "model") -> Card:
     return Card(name=f"evasion.{name}", kind="defense", entry=f"assay.evasion.defenses.{entry}", summary=summary,
                 stage=stage)
 
@@ -95,6 +95,8 @@ CARDS: tuple[Card, ...] = (
     _white("sigma-zero", "sigma_zero:SigmaZero", "A smooth count of changed values, minimized.", ("l0",)),
     _white("fab", "fab:FAB", "The shortest way to each decision boundary, by linear pieces.", _BALLS),
     _white("ddn", "ddn:DDN", "A walk on a sphere whose radius closes in on the boundary.", ("l2",)),
+    _white("feature-collision", "feature_collision:FeatureCollision",
+           "The features of a natural input of another class, then the joint margin.", needs="weights"),
     _black("square", "square:Square", "Random search by square windows."),
     _white("universal", "universal:UniversalPerturbation", "One perturbation for all inputs.", _BALLS),
     _black("transfer", "transfer:Transfer", "Made on models that the adversary has.", needs="labels"),
@@ -114,8 +116,33 @@ CARDS: tuple[Card, ...] = (
            _ALL, "labels"),
     _proof("tree-radius", "tree_exact:TreeRadius", "The exact radius of an ensemble of trees.", ("linf",)),
     _defense("smoothing", "smoothing:Smoothing", "The vote of noisy copies of the input.", "serving"),
+    _defense("jpeg", "cleansing.jpeg:JPEG", "Images pass through the JPEG codec.", "serving"),
+    _defense("bit-depth", "cleansing.squeezing:BitDepth", "Values are rounded to few levels.", "serving"),
+    _defense("median-blur", "cleansing.squeezing:MedianBlur", "Pixels become the median of their window.", "serving"),
+    _defense("gaussian-blur", "cleansing.blurring:GaussianBlur", "Pixels become a weighted mean of their neighbors.",
+             "serving"),
+    _defense("total-variation", "cleansing.total_variation:TotalVariation",
+             "Images become the nearest ones of little variation.", "serving"),
+    _defense("rescale", "cleansing.resizing:Rescale", "Images are made smaller and brought back.", "serving"),
+    _defense("random-resize-pad", "cleansing.resizing:RandomResizePad",
+             "Images shrink at random and land somewhere on a black ground.", "serving"),
+    _defense("autoencoder", "cleansing.autoencoder:Autoencoder", "Images pass through a denoising autoencoder.",
+             "serving"),
+    _defense("temperature", "obfuscation.temperature:Temperature", "Scores so large that a softmax saturates.",
+             "serving"),
+    _defense("k-wta", "obfuscation.activations:KWTA", "Only the k largest activations of a layer go on."),
+    _defense("round-activations", "obfuscation.activations:RoundActivations", "Activations are rounded to few levels."),
+    _defense("activation-pruning", "obfuscation.activations:ActivationPruning",
+             "Activations are dropped at random, the small ones more often."),
     _defense("adversarial-training", "adversarial_training:AdversarialTraining",
              "Training on the worst inputs an attack finds.", "training"),
+    _defense("feature-squeezing", "squeezing:FeatureSqueezing",
+             "A detector: scores that move when the input is coarsened.", "serving"),
+    _defense("lid", "lid:LID", "A detector: the local intrinsic dimensionality of features.", "serving"),
+    _defense("mahalanobis", "mahalanobis:Mahalanobis",
+             "A detector: distances of features to class-conditional Gaussians.", "serving"),
+    _defense("statistical-odds", "odds:StatisticalOdds",
+             "A detector: log-odds that shift oddly under noise.", "serving"),
 )
 """The rows of the house itself."""
 

@@ -168,7 +168,7 @@ _SETTINGS: dict[Plays, Callable[[], Setting]] = {
     "trees": lambda: _on_trees(7),
     "tree": lambda: _on_trees(1),
     "records": _on_records,
-    "gaussian processes": _on_process,
     "rotation": lambda: _changed(Rotation(rotation=20, translation=1)),
     "flow": lambda: _changed(Flow(flow=0.3)),
+    "gaussian processes": _on_process,
 }

@@ -23,13 +23,14 @@ from assay.contract import POINTS, RADII, Setting, convolutional, plays_of
 from assay.errors import Denied
 from assay.evasion.attacks.pgd import PGD
 from assay.evasion.attacks.tree_exact import TreeExact
+from assay.evasion.defenses.detection import Recipe
 from assay.evasion.methods import Certifier, Perturber, name_of, needs_of, norms_of
 from assay.evasion.objectives import pair_margin
 from assay.evasion.threat import Ball
 from assay.numerics.balls import PROJECTIONS, distance, rowwise
 from assay.numerics.seeds import Stream
 from assay.targets.access import Access
-from assay.targets.base import Protector, Structured, Target, WhiteBox
+from assay.targets.base import Protector, Structured, Target, WhiteBox, refuses
 from assay.targets.pytorch import torch_target
 from assay.threats import Examples, View
 
@@ -85,8 +86,17 @@ def check_attack(attack: Perturber, *, norms: frozenset[float] | None = None) ->
 
 
 def check_defense(defense: object, target: Target, x: Tensor) -> None:
-    """That ``defense`` keeps to the protocol: with ``protect``, around ``target``; with ``fit``, on its module."""
+    """That ``defense`` keeps to the protocol: with ``protect``, around ``target``; with ``fit``, on its module.
+
+    A detector is fitted to ``target`` on ``x`` first; some need more natural inputs than others.
+    """
     before, seen = target.fingerprint(), torch.random.get_rng_state()
+    if isinstance(defense, Recipe):
+        guards = [defense.fit(target, x, target.labels(x), seed=0) for _ in range(2)]
+        first, second = (guard.protect(target).fingerprint() for guard in guards)
+        _require(first == second, "fit gave another detector under the same seed")
+        _require(torch.equal(seen, torch.random.get_rng_state()), "fitting changed torch's global random numbers")
+        defense = guards[0]
     if isinstance(defense, Protector):
         safe = defense.protect(target)
         check_target(safe, x)
@@ -190,6 +200,8 @@ def _check_scores(target: Target, x: Tensor, labels: Tensor) -> None:
     shape = tuple(scores.shape)
     _require(len(shape) == 2 and shape[0] == len(x) and shape[1] >= 2, f"scores have shape {shape} for {len(x)} rows")
     _require(bool(torch.isfinite(scores).all()), "scores are not finite")
+    if refuses(target):
+        _require(shape[1] == target.classes + 1, f"{target.classes} classes and a refusal are {shape[1]} scores")
     if target.randomized:
         return
     _require(torch.equal(before, torch.random.get_rng_state()), "a target that is not randomized drew random numbers")
@@ -219,7 +231,8 @@ def _check_gradients(target: WhiteBox, x: Tensor, labels: Tensor) -> None:
     _require(_close(alone, graded.gradient), "gradients of rows alone differ from those of the same rows together")
     if target.offers >= Access.WEIGHTS:
         with torch.no_grad():
-            _require(_close(target.module()(x), target.scores(x)), "the module gives other scores than the target")
+            own = target.scores(x)[:, : -1 if refuses(target) else None]  # no network computes a refusal
+            _require(_close(target.module()(x), own), "the module gives other scores than the target")
 
 
 def _check_fit(defense: object, target: WhiteBox, x: Tensor) -> None:

@@ -14,6 +14,7 @@ from assay.evidence.record import Threat
 from assay.numerics.seeds import Stream
 from assay.targets.access import Access
 from assay.targets.base import Bounds, Graded, Loss, Smoothed, Structured, Target, WhiteBox, refuses
+from assay.targets.features import Activations, FeatureLoss, graded, read
 
 Kind = TypeVar("Kind")
 Channel = Callable[[Tensor, Tensor], Tensor]
@@ -204,13 +205,13 @@ class View:
         """Scores, loss and input gradient of each row, from one forward and one backward."""
         target = self._white()
         if not (refuses(target) or self._handicap):
-            return self._pulled(x, at, lambda z: target.graded(z, loss, *labels))
+            return self._pulled(x, at, self._climbed, lambda z: target.graded(z, loss, *labels))
 
         def seen(scores: Tensor, rows: Tensor, *rest: Tensor) -> Tensor:
             return loss(self._seen(scores, rows), *rest)
 
-        graded = self._pulled(x, at, lambda z: target.graded(z, seen, at, *labels))
-        return graded._replace(scores=self._seen(graded.scores, at))
+        joint = self._pulled(x, at, self._climbed, lambda z: target.graded(z, seen, at, *labels))
+        return joint._replace(scores=self._seen(joint.scores, at))
 
     def jacobian(self, x: Tensor, at: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         """Scores, and the gradients of ``k`` scores a row: one forward and k backwards.
@@ -224,7 +225,7 @@ class View:
         target, k = self._white(), classes.shape[1]
         if refuses(target) or self._lens is not None:
             picked = [self.gradient(x, at, _pick, classes[:, column]) for column in range(k)]
-            return picked[0].scores, torch.stack([graded.gradient for graded in picked], 1)
+            return picked[0].scores, torch.stack([one.gradient for one in picked], 1)
         sent = self._send(x, at, Access.GRADIENTS, gradients=k)
         scores, rows = target.jacobian(sent, classes)
         return self._seen(scores, at), rows
@@ -260,6 +261,32 @@ class View:
         found = self._target.structure if isinstance(self._target, Structured) else None
         return found if isinstance(found, kind) else None
 
+    def features(self, x: Tensor, at: Tensor, names: tuple[str, ...]) -> Activations:
+        """What these layers of the network make of each row, and its scores (not those of a defense around it).
+
+        One forward a row, on the adversary's own copy of the weights: no query.
+
+        Raises:
+            Denied: THR102 unless weights are granted.
+            TargetError: PRF141 for a layer that is not there.
+        """
+        module = self.module()
+        self.charge(at, forwards=1)
+        with torch.no_grad():
+            return read(module, names, self._arrived(x, at))
+
+    def feature_gradient(
+        self, x: Tensor, at: Tensor, names: tuple[str, ...], loss: FeatureLoss, *labels: Tensor
+    ) -> Graded:
+        """The network's scores, and loss and input gradient of its features: one forward and one backward a row.
+
+        Args:
+            loss: ``(features of each layer, *labels) -> [rows]``; ``labels`` are row-aligned tensors of any shape.
+        """
+        module = self.module()
+        self.charge(at, forwards=1, backwards=1)
+        return self._pulled(x, at, self._arrived, lambda z: graded(module, names, z, loss, *labels))
+
     def charge(self, at: Tensor, *, forwards: int = 0, backwards: int = 0) -> None:
         """Book what was computed on the module directly, so many passes a row."""
         points = self._points[at]
@@ -270,16 +297,24 @@ class View:
     def _lens(self) -> Lens | None:
         return cast("Lens", self._channel) if hasattr(self._channel, "bounds") else None
 
-    def _pulled(self, x: Tensor, at: Tensor, look: Callable[[Tensor], Graded]) -> Graded:
-        """What ``look`` sees of the inputs, its gradient brought back through the lens where there is one."""
+    def _pulled(self, x: Tensor, at: Tensor, send: Channel, look: Callable[[Tensor], Graded]) -> Graded:
+        """What ``look`` sees of the inputs sent, its gradient brought back through the lens where there is one."""
         if self._lens is None:
-            return look(self._send(x, at, Access.GRADIENTS, gradients=1))
+            return look(send(x, at))
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
-            sent = self._send(leaf, at, Access.GRADIENTS, gradients=1)
-            graded = look(sent.detach())
-            (gradient,) = torch.autograd.grad(sent, leaf, graded.gradient)
-        return graded._replace(gradient=gradient)
+            sent = send(leaf, at)
+            seen = look(sent.detach())
+            (gradient,) = torch.autograd.grad(sent, leaf, seen.gradient)
+        return seen._replace(gradient=gradient)
+
+    def _climbed(self, x: Tensor, at: Tensor) -> Tensor:
+        """Inputs sent for one gradient."""
+        return self._send(x, at, Access.GRADIENTS, gradients=1)
+
+    def _arrived(self, x: Tensor, at: Tensor) -> Tensor:
+        """Inputs as they come out of the channel."""
+        return x if self._channel is None else self._channel(x, self._points[at])
 
     def _failure(self, at: Tensor, classes: int) -> Tensor:
         """A label for each row that is not what the adversary wants."""
@@ -339,7 +374,7 @@ class View:
         forwards, backwards = self._passes(gradients, votes)
         self.meter.forwards.add_(queries * forwards)
         self.meter.backwards.add_(queries * backwards)
-        return x if self._channel is None else self._channel(x, points)
+        return self._arrived(x, at)
 
 
 def _pick(scores: Tensor, chosen: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import ClassVar
@@ -20,18 +21,27 @@ from assay.evasion.changes import FAMILIES
 from assay.evasion.methods import Cascade, Certifier, Perturber, kinds_of
 from assay.evasion.threat import BUDGETS
 from assay.targets.access import Access
+from assay.targets.base import Protector
+from assay.targets.defended import Defended
 
 CHEAP: dict[str, dict[str, object]] = {
     "evasion.pgd": {"steps": 10, "restarts": 2},
     "evasion.apgd": {"steps": 20},
     "evasion.apgd-t": {"steps": 20, "targets": 2},
     "evasion.fab": {"steps": 10},
+    "evasion.feature-collision": {"steps": 10, "refine": 10},
     "evasion.square": {"queries": 60},
-    "evasion.hclu": {"confidence": 0.6, "steps": 100},
     "evasion.transfer": {"surrogates": (convolutional().target,), "steps": 10},
     "evasion.ddn": {"steps": 20},
+    "evasion.hclu": {"confidence": 0.6, "steps": 100},
     "evasion.smoothing-radius": {"n": 2000},
+    "evasion.smoothing": {"sigma": 0.1, "n": 10},
+    "evasion.adversarial-training": {"budget": evasion.Linf(0.1), "epochs": 1},
 }
+FITTED: dict[str, Callable[[Tensor], object]] = {
+    "evasion.autoencoder": lambda x: evasion.Autoencoder.fit(x, seed=0, epochs=1, width=4),
+}
+"""Defenses that are fitted to clean examples first."""
 EASY = frozenset({float("inf"), 2.0})
 
 
@@ -59,12 +69,30 @@ def test_every_proof_keeps_to_the_contract(card: catalog.Card) -> None:
 
 
 def test_the_defenses_keep_to_the_contract() -> None:
-    assert {card.method for card in catalog.listed(kind="defense")} == {"smoothing", "adversarial-training"}
+    detectors = {"feature-squeezing", "lid", "mahalanobis", "statistical-odds"}  # see test_detection.py
+    others = {"smoothing", "adversarial-training"}
+    assert {card.method for card in catalog.listed(kind="defense")} == others | detectors
     setting = convolutional()
     setting.module.eval()
     testing.check_defense(evasion.Smoothing(sigma=0.1, n=10), setting.target, setting.x)
     training = evasion.AdversarialTraining(budget=evasion.Linf(0.1), epochs=1)
     testing.check_defense(training, setting.target, setting.x)
+@pytest.mark.parametrize("card", rows("defense"))
+def test_every_defense_keeps_to_the_contract(card: catalog.Card) -> None:
+    setting = testing._Setting.convolutional()
+    setting.model.eval()
+    fitted = FITTED.get(card.name)
+    defense = fitted(setting.x) if fitted is not None else made(card)
+    testing.check_defense(defense, setting.target, setting.x)
+    safe = defense.protect(setting.target) if isinstance(defense, Protector) else None
+    if isinstance(safe, Defended):
+        assert safe.bare is setting.target
+        for seen in (safe.naive(), safe.adapted()):
+            testing.check_target(seen, setting.x)
+
+
+def test_the_contract_catches_a_defense_that_is_none() -> None:
+    setting = testing._Setting.convolutional()
     with pytest.raises(AssertionError, match="neither protect nor fit"):
         testing.check_defense(object(), setting.target, setting.x)
 

@@ -29,16 +29,35 @@ def load_target(plan: TargetPlan, folder: Path) -> Target:
     """The target as the plan describes it, defenses around it.
 
     Raises:
-        ConfigError: CFG140–CFG142 where code or weights cannot be loaded.
+        ConfigError: CFG140–CFG143 and PRF144 where code, weights or a defense cannot be loaded.
         TargetError: where the model is not what was declared.
     """
     target = _KINDS[plan.kind](plan, folder)
     for number, spec in enumerate(plan.defenses, 1):
-        defense = catalog.make(spec, kind="defense", wing="evasion", where=f"[target] defenses {number}")
-        if not isinstance(defense, Protector):
-            raise ConfigError("CFG143", f"{type(defense).__name__} does not wrap a model", where="[target] defenses")
-        target = defense.protect(target)
+        words = _placed(spec, folder)
+        target = _protector(words, target, folder, f"[target] defenses {number}").protect(target)
     return target
+
+
+def _protector(spec: Method, target: Target, folder: Path, where: str) -> Protector:
+    """A defense; one that has to be fitted, on the natural inputs that its ``data`` names, in the grammar of data."""
+    import torch
+
+    from assay.evasion.defenses.detection import Recipe
+
+    source = "" if isinstance(spec, str) else str(spec.get("data", ""))
+    words = spec if isinstance(spec, str) else {key: value for key, value in spec.items() if key != "data"}
+    defense = catalog.make(words, kind="defense", wing="evasion", where=where)
+    if isinstance(defense, Recipe):
+        if not source:
+            raise ConfigError("PRF144", f"{type(defense).__name__} has no data to be fitted on", where=where)
+        natural = data.load(source, base=folder)
+        return defense.fit(target, torch.as_tensor(natural.x), torch.as_tensor(natural.y))
+    if source:
+        raise ConfigError("PRF144", f"{type(defense).__name__} is not fitted on data", where=where)
+    if not isinstance(defense, Protector):
+        raise ConfigError("CFG143", f"{type(defense).__name__} does not wrap a model", where="[target] defenses")
+    return defense
 
 
 def with_models(spec: Method, folder: Path) -> Method:
@@ -51,6 +70,13 @@ def with_models(spec: Method, folder: Path) -> Method:
         return spec
     plans = [TargetPlan.of(table, where=f"surrogates {n}") for n, table in enumerate(spec["surrogates"], 1)]
     return {**spec, "surrogates": tuple(load_target(plan, folder) for plan in plans)}
+
+
+def _placed(spec: Method, folder: Path) -> Method:
+    """A defense's words, the path of its weights starting at ``folder``."""
+    if isinstance(spec, str) or "weights" not in spec:
+        return spec
+    return {**spec, "weights": str(folder / str(spec["weights"]))}
 
 
 def _torch(plan: TargetPlan, folder: Path) -> Target:

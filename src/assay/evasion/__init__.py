@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.decision_tree import DecisionTreeAttack as DecisionTreeAttack
     from assay.evasion.attacks.deepfool import DeepFool as DeepFool
     from assay.evasion.attacks.fab import FAB as FAB
+    from assay.evasion.attacks.feature_collision import FeatureCollision as FeatureCollision
     from assay.evasion.attacks.hclu import HCLU as HCLU
     from assay.evasion.attacks.pgd import BIM as BIM
     from assay.evasion.attacks.pgd import FGSM as FGSM
@@ -30,7 +31,23 @@ if TYPE_CHECKING:
     from assay.evasion.changes import Rotation as Rotation
     from assay.evasion.changes import Semantic as Semantic
     from assay.evasion.defenses.adversarial_training import AdversarialTraining as AdversarialTraining
+    from assay.evasion.defenses.cleansing.autoencoder import Autoencoder as Autoencoder
+    from assay.evasion.defenses.cleansing.blurring import GaussianBlur as GaussianBlur
+    from assay.evasion.defenses.cleansing.jpeg import JPEG as JPEG
+    from assay.evasion.defenses.cleansing.resizing import RandomResizePad as RandomResizePad
+    from assay.evasion.defenses.cleansing.resizing import Rescale as Rescale
+    from assay.evasion.defenses.cleansing.squeezing import BitDepth as BitDepth
+    from assay.evasion.defenses.cleansing.squeezing import MedianBlur as MedianBlur
+    from assay.evasion.defenses.cleansing.total_variation import TotalVariation as TotalVariation
+    from assay.evasion.defenses.lid import LID as LID
+    from assay.evasion.defenses.mahalanobis import Mahalanobis as Mahalanobis
+    from assay.evasion.defenses.obfuscation.activations import KWTA as KWTA
+    from assay.evasion.defenses.obfuscation.activations import ActivationPruning as ActivationPruning
+    from assay.evasion.defenses.obfuscation.activations import RoundActivations as RoundActivations
+    from assay.evasion.defenses.obfuscation.temperature import Temperature as Temperature
+    from assay.evasion.defenses.odds import StatisticalOdds as StatisticalOdds
     from assay.evasion.defenses.smoothing import Smoothing as Smoothing
+    from assay.evasion.defenses.squeezing import FeatureSqueezing as FeatureSqueezing
     from assay.evasion.game import EvasionGame as EvasionGame
     from assay.evasion.proofs.crown import CROWN as CROWN
     from assay.evasion.proofs.crown_ibp import CROWNIBP as CROWNIBP
@@ -46,42 +63,59 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "APGD": "assay.evasion.attacks.apgd",
+    "ActivationPruning": "assay.evasion.defenses.obfuscation.activations",
     "AdversarialTraining": "assay.evasion.defenses.adversarial_training",
     "AutoAttack": "assay.evasion.attacks.auto_attack",
+    "Autoencoder": "assay.evasion.defenses.cleansing.autoencoder",
     "BIM": "assay.evasion.attacks.pgd",
+    "BitDepth": "assay.evasion.defenses.cleansing.squeezing",
     "CROWN": "assay.evasion.proofs.crown",
     "CROWNIBP": "assay.evasion.proofs.crown_ibp",
+    "DDN": "assay.evasion.attacks.ddn",
     "DecisionTreeAttack": "assay.evasion.attacks.decision_tree",
+    "DeepFool": "assay.evasion.attacks.deepfool",
+    "EvasionGame": "assay.evasion.game",
     "FAB": "assay.evasion.attacks.fab",
     "FGSM": "assay.evasion.attacks.pgd",
-    "HCLU": "assay.evasion.attacks.hclu",
-    "DDN": "assay.evasion.attacks.ddn",
-    "DeepFool": "assay.evasion.attacks.deepfool",
+    "FeatureCollision": "assay.evasion.attacks.feature_collision",
+    "FeatureSqueezing": "assay.evasion.defenses.squeezing",
     "Flow": "assay.evasion.changes",
+    "GaussianBlur": "assay.evasion.defenses.cleansing.blurring",
+    "HCLU": "assay.evasion.attacks.hclu",
     "IBP": "assay.evasion.proofs.ibp",
+    "JPEG": "assay.evasion.defenses.cleansing.jpeg",
+    "KWTA": "assay.evasion.defenses.obfuscation.activations",
     "L0": "assay.evasion.threat",
     "L1": "assay.evasion.threat",
     "L2": "assay.evasion.threat",
+    "LID": "assay.evasion.defenses.lid",
     "Linf": "assay.evasion.threat",
     "MIFGSM": "assay.evasion.attacks.pgd",
+    "Mahalanobis": "assay.evasion.defenses.mahalanobis",
+    "MedianBlur": "assay.evasion.defenses.cleansing.squeezing",
     "PGD": "assay.evasion.attacks.pgd",
-    "EvasionGame": "assay.evasion.game",
-    "Rotation": "assay.evasion.changes",
-    "Semantic": "assay.evasion.changes",
+    "RandomResizePad": "assay.evasion.defenses.cleansing.resizing",
     "RecordSearch": "assay.evasion.attacks.record_search",
     "Records": "assay.evasion.records",
+    "Rescale": "assay.evasion.defenses.cleansing.resizing",
+    "Rotation": "assay.evasion.changes",
+    "RoundActivations": "assay.evasion.defenses.obfuscation.activations",
     "Schema": "assay.evasion.records",
+    "Semantic": "assay.evasion.changes",
     "SigmaZero": "assay.evasion.attacks.sigma_zero",
     "Smoothing": "assay.evasion.defenses.smoothing",
     "SmoothingRadius": "assay.evasion.proofs.smoothing",
     "SpatialSearch": "assay.evasion.attacks.spatial",
     "Square": "assay.evasion.attacks.square",
     "StAdv": "assay.evasion.attacks.spatial",
+    "StatisticalOdds": "assay.evasion.defenses.odds",
     "TargetedAPGD": "assay.evasion.attacks.apgd",
+    "Temperature": "assay.evasion.defenses.obfuscation.temperature",
+    "TotalVariation": "assay.evasion.defenses.cleansing.total_variation",
     "Transfer": "assay.evasion.attacks.transfer",
-    "UniversalPerturbation": "assay.evasion.attacks.universal",
     "TreeExact": "assay.evasion.attacks.tree_exact",
     "TreeRadius": "assay.evasion.proofs.tree_exact",
+    "UniversalPerturbation": "assay.evasion.attacks.universal",
 }
 
 __all__ = sorted(_LAZY)

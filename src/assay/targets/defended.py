@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 from assay.targets.base import Target, WhiteBox
 
@@ -63,3 +63,23 @@ class Defended(Target, Protocol):
         refusal is the last column of the scores, differentiable, in units of the other scores (see ``Refusing``).
         One look is one draw: averaging is the composer's business.
         """
+
+
+def parts_of(target: Target) -> Parts:
+    """What the target declares of its design; of one that is not defended, nothing."""
+    return target.parts if isinstance(target, Defended) else Parts()
+
+
+def bare_of(target: Target) -> WhiteBox:
+    """The model below every defense that is declared; it has no gradients where the target is a black box."""
+    return target.bare if isinstance(target, Defended) else cast(WhiteBox, target)
+
+
+def naive_of(target: Target) -> WhiteBox:
+    """What an attack sees that does not know the design: see :meth:`Defended.naive`."""
+    return target.naive() if isinstance(target, Defended) else cast(WhiteBox, target)
+
+
+def adapted_of(target: Target) -> WhiteBox:
+    """What an attack sees that knows the design: see :meth:`Defended.adapted`."""
+    return target.adapted() if isinstance(target, Defended) else cast(WhiteBox, target)

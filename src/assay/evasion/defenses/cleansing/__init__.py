@@ -1,0 +1,1 @@
+"""Input cleansers: what happens to an input on its way to the model."""

@@ -1,0 +1,1 @@
+"""Obfuscations: networks changed inside, or answers rescaled, so that gradients lead nowhere."""
