@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -43,7 +43,7 @@ class Net(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """What ``inner`` says."""
-        return self.inner(x)
+        return cast(Tensor, self.inner(x))
 
 
 def missing() -> dict[str, str]:
@@ -62,18 +62,30 @@ def missing() -> dict[str, str]:
 
 def versions() -> dict[str, str]:
     """The version of each library that is installed."""
-    return {library: version(library) for library in MODULES if library not in missing()}
+    absent = missing()
+    return {library: version(library) for library in MODULES if library not in absent}
 
 
-def foolbox(name: str, /, **settings: Any) -> Peer:
-    """An attack of foolbox that minimizes."""
+def foolbox(name: str, /, *, starts: bool = False, **settings: Any) -> Peer:
+    """An attack of foolbox that minimizes.
+
+    Args:
+        starts: whether each point is given the image of another label to start from. By itself the attack starts from
+            noise, and where a network withstands noise at one point it stops for all.
+    """
 
     def run(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         wrapped = import_module("foolbox").PyTorchModel(model, bounds=(0, 1), device=x.device)
         attack = getattr(import_module("foolbox.attacks"), name)(**settings)
-        return attack(wrapped, x, y, epsilons=None)[1]
+        given = {"starting_points": others(x, y)} if starts else {}
+        return cast(Tensor, attack(wrapped, x, y, epsilons=None, **given)[1])
 
     return Peer("foolbox", name, words(settings), run)
+
+
+def others(x: Tensor, y: Tensor) -> Tensor:
+    """For each point, the first of the points that has another label."""
+    return x[(y[:, None] != y).int().argmax(1)]
 
 
 def art(name: str, /, *, labels: bool = True, softmax: bool = False, **settings: Any) -> Peer:
@@ -105,7 +117,7 @@ def torchattacks(name: str, /, *, targeted: bool = False, **settings: Any) -> Pe
         attack.set_device("cpu")
         if targeted:
             attack.set_mode_targeted_by_label(quiet=True)
-        return attack(x, y)
+        return cast(Tensor, attack(x, y))
 
     return Peer("torchattacks", name, words(settings), run)
 
@@ -114,7 +126,7 @@ def adv_lib(name: str, /, **settings: Any) -> Peer:
     """An attack of adv-lib."""
 
     def run(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        return getattr(import_module("adv_lib.attacks"), name)(model, x, y, **settings)
+        return cast(Tensor, getattr(import_module("adv_lib.attacks"), name)(model, x, y, **settings))
 
     return Peer("adv-lib", name, words(settings), run)
 
