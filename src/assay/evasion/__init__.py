@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.fab import FAB as FAB
     from assay.evasion.attacks.feature_collision import FeatureCollision as FeatureCollision
     from assay.evasion.attacks.hclu import HCLU as HCLU
+    from assay.evasion.attacks.jsma import JSMA as JSMA
     from assay.evasion.attacks.nes import NES as NES
+    from assay.evasion.attacks.newtonfool import NewtonFool as NewtonFool
     from assay.evasion.attacks.pgd import BIM as BIM
     from assay.evasion.attacks.pgd import FGSM as FGSM
     from assay.evasion.attacks.pgd import MIFGSM as MIFGSM
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.transfer import Transfer as Transfer
     from assay.evasion.attacks.tree_exact import TreeExact as TreeExact
     from assay.evasion.attacks.universal import UniversalPerturbation as UniversalPerturbation
+    from assay.evasion.attacks.vat import VAT as VAT
     from assay.evasion.changes import Flow as Flow
     from assay.evasion.changes import Rotation as Rotation
     from assay.evasion.changes import Semantic as Semantic
@@ -86,6 +89,7 @@ _LAZY = {
     "HCLU": "assay.evasion.attacks.hclu",
     "IBP": "assay.evasion.proofs.ibp",
     "JPEG": "assay.evasion.defenses.cleansing.jpeg",
+    "JSMA": "assay.evasion.attacks.jsma",
     "KWTA": "assay.evasion.defenses.obfuscation.activations",
     "L0": "assay.evasion.threat",
     "L1": "assay.evasion.threat",
@@ -96,6 +100,7 @@ _LAZY = {
     "Mahalanobis": "assay.evasion.defenses.mahalanobis",
     "MedianBlur": "assay.evasion.defenses.cleansing.squeezing",
     "NES": "assay.evasion.attacks.nes",
+    "NewtonFool": "assay.evasion.attacks.newtonfool",
     "PGD": "assay.evasion.attacks.pgd",
     "RandomResizePad": "assay.evasion.defenses.cleansing.resizing",
     "RecordSearch": "assay.evasion.attacks.record_search",
@@ -120,6 +125,7 @@ _LAZY = {
     "TreeExact": "assay.evasion.attacks.tree_exact",
     "TreeRadius": "assay.evasion.proofs.tree_exact",
     "UniversalPerturbation": "assay.evasion.attacks.universal",
+    "VAT": "assay.evasion.attacks.vat",
 }
 
 __all__ = sorted(_LAZY)
