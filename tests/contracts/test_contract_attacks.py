@@ -34,6 +34,8 @@ CHEAP: dict[str, dict[str, object]] = {
     "evasion.transfer": {"surrogates": (convolutional().target,), "steps": 10},
     "evasion.ddn": {"steps": 20},
     "evasion.hclu": {"confidence": 0.6, "steps": 100},
+    "evasion.nes": {"draws": 10},
+    "evasion.spsa": {"draws": 10},
     "evasion.smoothing-radius": {"n": 2000},
     "evasion.smoothing": {"sigma": 0.1, "n": 10},
     "evasion.adversarial-training": {"budget": evasion.Linf(0.1), "epochs": 1},

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.fab import FAB as FAB
     from assay.evasion.attacks.feature_collision import FeatureCollision as FeatureCollision
     from assay.evasion.attacks.hclu import HCLU as HCLU
+    from assay.evasion.attacks.nes import NES as NES
     from assay.evasion.attacks.pgd import BIM as BIM
     from assay.evasion.attacks.pgd import FGSM as FGSM
     from assay.evasion.attacks.pgd import MIFGSM as MIFGSM
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.sigma_zero import SigmaZero as SigmaZero
     from assay.evasion.attacks.spatial import SpatialSearch as SpatialSearch
     from assay.evasion.attacks.spatial import StAdv as StAdv
+    from assay.evasion.attacks.spsa import SPSA as SPSA
     from assay.evasion.attacks.square import Square as Square
     from assay.evasion.attacks.transfer import Transfer as Transfer
     from assay.evasion.attacks.tree_exact import TreeExact as TreeExact
@@ -93,6 +95,7 @@ _LAZY = {
     "MIFGSM": "assay.evasion.attacks.pgd",
     "Mahalanobis": "assay.evasion.defenses.mahalanobis",
     "MedianBlur": "assay.evasion.defenses.cleansing.squeezing",
+    "NES": "assay.evasion.attacks.nes",
     "PGD": "assay.evasion.attacks.pgd",
     "RandomResizePad": "assay.evasion.defenses.cleansing.resizing",
     "RecordSearch": "assay.evasion.attacks.record_search",
@@ -100,6 +103,7 @@ _LAZY = {
     "Rescale": "assay.evasion.defenses.cleansing.resizing",
     "Rotation": "assay.evasion.changes",
     "RoundActivations": "assay.evasion.defenses.obfuscation.activations",
+    "SPSA": "assay.evasion.attacks.spsa",
     "Schema": "assay.evasion.records",
     "Semantic": "assay.evasion.changes",
     "SigmaZero": "assay.evasion.attacks.sigma_zero",

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+from assay.evasion.attacks.feature_collision import FeatureCollision
 from assay.evasion.methods import Perturber, name_of, needs_of
 from assay.evasion.probes import Diagnosis
 from assay.evasion.sights import Averaged, Borrowed, Sight, Softened, straightened
@@ -52,11 +53,13 @@ class Composition:
         naive: the sight of an attack that does not know the defense; ``None`` where that is the target itself.
         adaptive: the sights of one that does, from cheap to dear.
         parts: what there is to adapt to.
+        access: what the adversary is granted.
     """
 
     naive: Sight | None
     adaptive: tuple[Sight, ...]
     parts: Parts
+    access: Access = Access.GRADIENTS
 
     def plain(self, attack: Perturber) -> Stage:
         """The attack as it is, on the target as it stands."""
@@ -71,10 +74,9 @@ class Composition:
 
     def further(self, attacks: Sequence[Perturber]) -> Iterator[Stage]:
         """Attacks of choice against a part, which nobody asked for."""
-        if not (self.parts.detector and self.adaptive and any(needs_of(a) >= Access.GRADIENTS for a in attacks)):
+        white = any(needs_of(attack) >= Access.GRADIENTS for attack in attacks)
+        if not (self.parts.detector and self.adaptive and white and self.access >= FeatureCollision.needs):
             return
-        from assay.evasion.attacks.feature_collision import FeatureCollision
-
         sight = self.adaptive[0]
         yield Stage(FeatureCollision(), sight, f"{name_of(FeatureCollision())}, {sight.name}")
 
@@ -95,7 +97,7 @@ def compose(target: Target, threat: ThreatModel, diagnosis: Diagnosis | None) ->
         naive = Sight("as it stands", target.naive())
         if DEFENSE not in threat.knows:
             return Composition(naive, (), target.parts)
-        return Composition(naive, tuple(_declared(target)), target.parts)
+        return Composition(naive, tuple(_declared(target)), target.parts, threat.access)
     if diagnosis is None or DEFENSE not in threat.knows:
         return NOTHING
     return Composition(None, tuple(_probed(cast(WhiteBox, target), diagnosis)), diagnosis.parts)
