@@ -81,8 +81,8 @@ def test_the_defenses_keep_to_the_contract() -> None:
     testing.check_defense(training, setting.target, setting.x)
 @pytest.mark.parametrize("card", rows("defense"))
 def test_every_defense_keeps_to_the_contract(card: catalog.Card) -> None:
-    setting = testing._Setting.convolutional()
-    setting.model.eval()
+    setting = convolutional()
+    setting.module.eval()
     fitted = FITTED.get(card.name)
     defense = fitted(setting.x) if fitted is not None else made(card)
     testing.check_defense(defense, setting.target, setting.x)
@@ -94,7 +94,7 @@ def test_every_defense_keeps_to_the_contract(card: catalog.Card) -> None:
 
 
 def test_the_contract_catches_a_defense_that_is_none() -> None:
-    setting = testing._Setting.convolutional()
+    setting = convolutional()
     with pytest.raises(AssertionError, match="neither protect nor fit"):
         testing.check_defense(object(), setting.target, setting.x)
 

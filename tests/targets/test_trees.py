@@ -23,9 +23,11 @@ from sklearn.tree import DecisionTreeClassifier
 
 from assay import targets, testing
 from assay.errors import Denied, TargetError
+from assay.evasion import PGD, EvasionGame, TreeExact
 from assay.evasion.defenses.smoothing import Smoothing
 from assay.evasion.threat import Linf
 from assay.targets import Access
+from assay.targets.base import Structured, passed_on
 from assay.targets.trees import LEAF, Forest, single_threshold
 
 BOX = (-20.0, 20.0)
@@ -176,3 +178,21 @@ def test_a_structure_that_decides_otherwise_is_refused() -> None:
     model.fit(x, 1 - y)  # behind the target's back
     with pytest.raises(TargetError, match="TGT151"):
         target.check(torch.from_numpy(x))
+
+
+def test_what_goes_around_a_tree_offers_no_gradients() -> None:
+    x, y = data(2)
+    target = targets.sklearn(DecisionTreeClassifier().fit(x, y), bounds=BOX)
+    assert isinstance(target, Structured)
+    assert target.offers is Access.WEIGHTS
+    assert passed_on(target) is Smoothing(sigma=0.1).protect(target).offers is Access.SCORES
+
+
+def test_a_game_under_a_defense_that_is_known_probes_no_gradients_of_a_tree() -> None:
+    x, y = data(2)
+    model = DecisionTreeClassifier(max_depth=4, random_state=0).fit(x, y)
+    threat = Linf(0.5).threat(access="weights", knows=("model", "defense"))
+    game = EvasionGame(x[:20], model.predict(x[:20]), threat=threat)
+    exact, blind = game.bracket([TreeExact(), PGD(steps=2)], [], targets.sklearn(model, bounds=BOX), seed=0)
+    assert (exact.kind, blind.kind) == ("played", "not run")
+    assert "TGT150" in str(blind.error)

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from typing import cast
 
 import numpy as np
 import torch
@@ -169,14 +168,15 @@ class EvasionGame:
         target, diagnosis = trial.target, None
         white = any(isinstance(m, Cascade) or (not isinstance(m, Certifier) and needs_of(m) >= Access.GRADIENTS)
                     for m in trial.methods)
-        if not white or min(trial.threat.access, target.offers) < Access.GRADIENTS:
+        granted = min(trial.threat.access, target.offers) >= Access.GRADIENTS
+        if not (white and granted and isinstance(target, WhiteBox)):
             return NOTHING
         moved = isinstance(trial.budget, Transformation)
         if DEFENSE in trial.threat.knows and not (moved or isinstance(target, Defended | Smoothed)):
             x, y = trial.points(slice(0, SAMPLE))
             rng = Stream.seeded(trial.seed, torch.arange(len(x), device=x.device)).fold("probes")
             with trial.seeded("probes"):
-                diagnosis = diagnose(cast(WhiteBox, target), x, y, trial.budget, rng)
+                diagnosis = diagnose(target, x, y, trial.budget, rng)
         return compose(target, trial.threat, diagnosis)
 
     def _trial(self, methods: tuple[Method, ...], data: Dataset, target: Target, seed: int, memory: Memory) -> Trial:

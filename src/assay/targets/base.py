@@ -103,6 +103,11 @@ class WhiteBox(Target, Protocol):
         """The network from declared inputs to logits, for those to whom the weights are granted."""
 
 
+def passed_on(base: Target) -> Access:
+    """The most that a target around ``base`` has to offer: its gradients where it has any, else its answers."""
+    return min(base.offers, Access.GRADIENTS if isinstance(base, WhiteBox) else Access.SCORES)
+
+
 @runtime_checkable
 class Structured(Target, Protocol):
     """A target that is no network, and can be read all the same: an ensemble of trees, a Gaussian process.

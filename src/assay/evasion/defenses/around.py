@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from assay.errors import Denied
 from assay.targets.access import Access
-from assay.targets.base import Bounds, Graded, Refusing, Target, WhiteBox, refuses
+from assay.targets.base import Bounds, Graded, Refusing, Target, WhiteBox, passed_on, refuses
 from assay.targets.defended import Parts, adapted_of, bare_of, naive_of, parts_of
 
 ROWS = 512
@@ -46,7 +46,7 @@ class Around:
     @property
     def offers(self) -> Access:
         """What the target below offers, but no weights: it is no longer that network that answers."""
-        return min(self.base.offers, Access.GRADIENTS)
+        return passed_on(self.base)
 
     @property
     def bounds(self) -> Bounds:

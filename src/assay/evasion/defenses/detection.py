@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from assay.errors import ConfigError, TargetError
 from assay.numerics.intervals import clopper_pearson_lower, clopper_pearson_upper
 from assay.targets.access import Access
-from assay.targets.base import Bounds, Graded, Loss, Target, WhiteBox
+from assay.targets.base import Bounds, Graded, Loss, Target, WhiteBox, passed_on
 from assay.targets.defended import Defended, Parts, adapted_of, bare_of, naive_of, parts_of
 from assay.targets.features import Activations, read
 
@@ -220,8 +220,8 @@ class GuardedTarget:
 
     @property
     def offers(self) -> Access:
-        """What the model below offers."""
-        return self.base.offers
+        """What the model below offers; of one that is no network, its answers."""
+        return self.base.offers if isinstance(self.base, WhiteBox) else passed_on(self.base)
 
     @property
     def bounds(self) -> Bounds:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from assay.errors import ConfigError, Denied
 from assay.numerics.seeds import Stream
 from assay.targets.access import Access
-from assay.targets.base import Bounds, Graded, Loss, Target, WhiteBox
+from assay.targets.base import Bounds, Graded, Loss, Target, WhiteBox, passed_on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ class SmoothedTarget:
     @property
     def offers(self) -> Access:
         """What the model below offers, but no weights: no network computes a vote."""
-        return min(self.base.offers, Access.GRADIENTS if isinstance(self.base, WhiteBox) else Access.SCORES)
+        return passed_on(self.base)
 
     @property
     def bounds(self) -> Bounds:
