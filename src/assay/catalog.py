@@ -92,6 +92,8 @@ CARDS: tuple[Card, ...] = (
     _black("square", "square:Square", "Random search by square windows."),
     _black("nes", "nes:NES", "Ascent along gradients estimated from Gaussian probes.", ("linf", "l2")),
     _black("spsa", "spsa:SPSA", "Adam along gradients estimated from probes in all coordinates.", ("linf", "l2")),
+    _black("zoo", "zoo_attack:ZOO", "The nearest adversarial input by finite differences, coordinate by coordinate.",
+           ("l2",)),
     _black("auto-attack", "auto_attack:AutoAttack", "The standard cascade of four complementary attacks."),
     _proof("ibp", "ibp:IBP", "Intervals pushed through every layer."),
     _proof("crown-ibp", "crown_ibp:CROWNIBP", "Linear bounds from the output back, over intervals."),

@@ -27,6 +27,7 @@ CHEAP: dict[str, dict[str, object]] = {
     "evasion.square": {"queries": 60},
     "evasion.nes": {"draws": 10},
     "evasion.spsa": {"draws": 10},
+    "evasion.zoo": {"coordinates": 12},
     "evasion.smoothing-radius": {"n": 2000},
 }
 EASY = frozenset({float("inf"), 2.0})

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.pgd import PGD as PGD
     from assay.evasion.attacks.spsa import SPSA as SPSA
     from assay.evasion.attacks.square import Square as Square
+    from assay.evasion.attacks.zoo_attack import ZOO as ZOO
     from assay.evasion.defenses.adversarial_training import AdversarialTraining as AdversarialTraining
     from assay.evasion.defenses.smoothing import Smoothing as Smoothing
     from assay.evasion.game import EvasionGame as EvasionGame
@@ -52,6 +53,7 @@ _LAZY = {
     "SmoothingRadius": "assay.evasion.proofs.smoothing",
     "Square": "assay.evasion.attacks.square",
     "TargetedAPGD": "assay.evasion.attacks.apgd",
+    "ZOO": "assay.evasion.attacks.zoo_attack",
 }
 
 __all__ = sorted(_LAZY)
