@@ -30,7 +30,7 @@ def searched(model, attack, radius=INF, *, queries=None):
 @pytest.mark.parametrize("shape", [(12,), (3, 4, 5)])
 def test_comes_near_the_exact_distance_of_linear_models(shape):
     model = small(shape)
-    found, _ = searched(model, ZOO(queries=4000, rate=0.005, coordinates=32))
+    found, _ = searched(model, ZOO(queries=6000, rate=0.005, coordinates=32))
     ratio = found.length / model.exact(2.0)
     assert (ratio >= 1).all()
     assert float(ratio.median()) < 1.05
