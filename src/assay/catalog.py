@@ -105,6 +105,8 @@ CARDS: tuple[Card, ...] = (
     _black("transfer", "transfer:Transfer", "Made on models that the adversary has.", needs="labels"),
     _black("nes", "nes:NES", "Ascent along gradients estimated from Gaussian probes.", ("linf", "l2")),
     _black("spsa", "spsa:SPSA", "Adam along gradients estimated from probes in all coordinates.", ("linf", "l2")),
+    _black("zoo", "zoo_attack:ZOO", "The nearest adversarial input by finite differences, coordinate by coordinate.",
+           ("l2",)),
     _black("auto-attack", "auto_attack:AutoAttack", "The standard cascade of four complementary attacks."),
     _black("spatial", "spatial:SpatialSearch", "A grid of rotations and translations.", ("rotation",), "labels"),
     _white("stadv", "spatial:StAdv", "A smooth flow of pixels.", ("flow",)),

@@ -36,6 +36,7 @@ CHEAP: dict[str, dict[str, object]] = {
     "evasion.hclu": {"confidence": 0.6, "steps": 100},
     "evasion.nes": {"draws": 10},
     "evasion.spsa": {"draws": 10},
+    "evasion.zoo": {"coordinates": 12},
     "evasion.smoothing-radius": {"n": 2000},
     "evasion.smoothing": {"sigma": 0.1, "n": 10},
     "evasion.adversarial-training": {"budget": evasion.Linf(0.1), "epochs": 1},

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from assay.evasion.changes import Flow as Flow
     from assay.evasion.changes import Rotation as Rotation
     from assay.evasion.changes import Semantic as Semantic
+    from assay.evasion.attacks.zoo_attack import ZOO as ZOO
     from assay.evasion.defenses.adversarial_training import AdversarialTraining as AdversarialTraining
     from assay.evasion.defenses.cleansing.autoencoder import Autoencoder as Autoencoder
     from assay.evasion.defenses.cleansing.blurring import GaussianBlur as GaussianBlur
@@ -126,6 +127,7 @@ _LAZY = {
     "TreeRadius": "assay.evasion.proofs.tree_exact",
     "UniversalPerturbation": "assay.evasion.attacks.universal",
     "VAT": "assay.evasion.attacks.vat",
+    "ZOO": "assay.evasion.attacks.zoo_attack",
 }
 
 __all__ = sorted(_LAZY)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from assay.threats import View
+
+_HELD = 2**21
+"""How many numbers of such rows are held at once."""
 
 
 def granted(view: View, at: Tensor, queries: int) -> Tensor:
@@ -20,3 +25,11 @@ def ragged(counts: Tensor) -> tuple[Tensor, Tensor]:
     owner = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
     before = counts.cumsum(0) - counts
     return owner, torch.arange(len(owner), device=counts.device) - before[owner]
+
+
+def portions(counts: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """:func:`ragged` in portions that fit into memory, for rows of ``size`` numbers each."""
+    owner, number = ragged(counts)
+    if len(owner):
+        length = max(_HELD // max(size, 1), 1)
+        yield from zip(torch.split(owner, length), torch.split(number, length))

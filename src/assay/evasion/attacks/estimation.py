@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Literal, NamedTuple, Protocol
@@ -10,7 +9,7 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from assay.evasion.attacks.allowance import granted, ragged
+from assay.evasion.attacks.allowance import granted, portions
 from assay.evasion.attacks.gradient import succeeded
 from assay.evasion.threat import Ball
 from assay.numerics.balls import rowwise
@@ -20,10 +19,6 @@ from assay.targets.base import Loss
 from assay.threats import View
 
 Directions = Literal["gaussian", "rademacher"]
-
-_CHUNK = 2**21
-"""Numbers of probes that are held at once."""
-
 
 class Estimate(NamedTuple):
     """What the probes of each row say.
@@ -78,7 +73,7 @@ class Prober:
         gradient = torch.zeros_like(rows.z)
         loss = torch.zeros_like(rows.z.flatten(1)[:, 0])
         reach = self._reach()
-        for owner, number in _chunks(pairs, rows.z[0].numel()):
+        for owner, number in portions(pairs, rows.z[0].numel()):
             u = self._draw(rng.select(owner).fold(number), rows.z)
             pair = [self._arrive(rows.z[owner] + shift * u, rows.x0[owner]) for shift in (reach, -reach)]
             scores = self.view.scores(torch.cat(pair), rows.at[owner].repeat(2))
@@ -103,14 +98,6 @@ class Prober:
     def _draw(self, rng: Stream, like: Tensor) -> Tensor:
         draw = rng.normal if self.directions == "gaussian" else rng.sign
         return draw(*like.shape[1:], dtype=like.dtype)
-
-
-def _chunks(pairs: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Which pairs are asked together: whose each is, and which of its owner's."""
-    owner, number = ragged(pairs)
-    if len(owner):
-        length = max(_CHUNK // max(size, 1), 1)
-        yield from zip(torch.split(owner, length), torch.split(number, length))
 
 
 class Ascent(Protocol):
