@@ -63,9 +63,9 @@ def _white(name: str, entry: str, summary: str, norms: tuple[str, ...] = _ALL) -
                 owasp=("ML01:2023",))
 
 
-def _black(name: str, entry: str, summary: str) -> Card:
+def _black(name: str, entry: str, summary: str, needs: str = "scores", norms: tuple[str, ...] = _BALLS) -> Card:
     return Card(name=f"evasion.{name}", kind="attack", entry=f"assay.evasion.attacks.{entry}", summary=summary,
-                needs="scores", norms=_BALLS, atlas=("AML.T0015", "AML.T0043.001"), nist=("NISTAML.022", "NISTAML.025"),
+                needs=needs, norms=norms, atlas=("AML.T0015", "AML.T0043.001"), nist=("NISTAML.022", "NISTAML.025"),
                 owasp=("ML01:2023",))
 
 
@@ -90,6 +90,9 @@ CARDS: tuple[Card, ...] = (
     _white("apgd-t", "apgd:TargetedAPGD", "APGD toward each of the likeliest wrong classes.", _BALLS),
     _white("fab", "fab:FAB", "The shortest way to each decision boundary, by linear pieces.", _BALLS),
     _black("square", "square:Square", "Random search by square windows."),
+    _black("hop-skip-jump", "hopskipjump:HopSkipJump", "The boundary's direction, from labels around a point on it.",
+           "labels", ("linf", "l2")),
+    _black("boundary", "boundary:Boundary", "A walk along the boundary toward the original.", "labels", ("l2",)),
     _black("auto-attack", "auto_attack:AutoAttack", "The standard cascade of four complementary attacks."),
     _proof("ibp", "ibp:IBP", "Intervals pushed through every layer."),
     _proof("crown-ibp", "crown_ibp:CROWNIBP", "Linear bounds from the output back, over intervals."),

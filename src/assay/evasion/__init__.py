@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.apgd import APGD as APGD
     from assay.evasion.attacks.apgd import TargetedAPGD as TargetedAPGD
     from assay.evasion.attacks.auto_attack import AutoAttack as AutoAttack
+    from assay.evasion.attacks.boundary import Boundary as Boundary
     from assay.evasion.attacks.fab import FAB as FAB
+    from assay.evasion.attacks.hopskipjump import HopSkipJump as HopSkipJump
     from assay.evasion.attacks.pgd import BIM as BIM
     from assay.evasion.attacks.pgd import FGSM as FGSM
     from assay.evasion.attacks.pgd import MIFGSM as MIFGSM
@@ -32,10 +34,12 @@ _LAZY = {
     "AdversarialTraining": "assay.evasion.defenses.adversarial_training",
     "AutoAttack": "assay.evasion.attacks.auto_attack",
     "BIM": "assay.evasion.attacks.pgd",
+    "Boundary": "assay.evasion.attacks.boundary",
     "CROWN": "assay.evasion.proofs.crown",
     "CROWNIBP": "assay.evasion.proofs.crown_ibp",
     "FAB": "assay.evasion.attacks.fab",
     "FGSM": "assay.evasion.attacks.pgd",
+    "HopSkipJump": "assay.evasion.attacks.hopskipjump",
     "IBP": "assay.evasion.proofs.ibp",
     "L0": "assay.evasion.threat",
     "L1": "assay.evasion.threat",
