@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.jsma import JSMA as JSMA
     from assay.evasion.attacks.nes import NES as NES
     from assay.evasion.attacks.newtonfool import NewtonFool as NewtonFool
+    from assay.evasion.attacks.boundary import Boundary as Boundary
+    from assay.evasion.attacks.fab import FAB as FAB
+    from assay.evasion.attacks.hopskipjump import HopSkipJump as HopSkipJump
     from assay.evasion.attacks.pgd import BIM as BIM
     from assay.evasion.attacks.pgd import FGSM as FGSM
     from assay.evasion.attacks.pgd import MIFGSM as MIFGSM
@@ -75,6 +78,7 @@ _LAZY = {
     "Autoencoder": "assay.evasion.defenses.cleansing.autoencoder",
     "BIM": "assay.evasion.attacks.pgd",
     "BitDepth": "assay.evasion.defenses.cleansing.squeezing",
+    "Boundary": "assay.evasion.attacks.boundary",
     "CROWN": "assay.evasion.proofs.crown",
     "CROWNIBP": "assay.evasion.proofs.crown_ibp",
     "DDN": "assay.evasion.attacks.ddn",
@@ -88,6 +92,7 @@ _LAZY = {
     "Flow": "assay.evasion.changes",
     "GaussianBlur": "assay.evasion.defenses.cleansing.blurring",
     "HCLU": "assay.evasion.attacks.hclu",
+    "HopSkipJump": "assay.evasion.attacks.hopskipjump",
     "IBP": "assay.evasion.proofs.ibp",
     "JPEG": "assay.evasion.defenses.cleansing.jpeg",
     "JSMA": "assay.evasion.attacks.jsma",
