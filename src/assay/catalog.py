@@ -90,6 +90,8 @@ CARDS: tuple[Card, ...] = (
     _white("apgd-t", "apgd:TargetedAPGD", "APGD toward each of the likeliest wrong classes.", _BALLS),
     _white("fab", "fab:FAB", "The shortest way to each decision boundary, by linear pieces.", _BALLS),
     _white("ddn", "ddn:DDN", "A walk on a sphere whose radius closes in on the boundary.", ("l2",)),
+    _white("carlini-wagner", "carlini_wagner:CarliniWagner", "Adam lowers a perturbation's size and a weighted loss.",
+           ("linf", "l2", "l0")),
     _black("square", "square:Square", "Random search by square windows."),
     _black("auto-attack", "auto_attack:AutoAttack", "The standard cascade of four complementary attacks."),
     _proof("ibp", "ibp:IBP", "Intervals pushed through every layer."),

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.apgd import APGD as APGD
     from assay.evasion.attacks.apgd import TargetedAPGD as TargetedAPGD
     from assay.evasion.attacks.auto_attack import AutoAttack as AutoAttack
+    from assay.evasion.attacks.carlini_wagner import CarliniWagner as CarliniWagner
     from assay.evasion.attacks.ddn import DDN as DDN
     from assay.evasion.attacks.fab import FAB as FAB
     from assay.evasion.attacks.pgd import BIM as BIM
@@ -35,6 +36,7 @@ _LAZY = {
     "BIM": "assay.evasion.attacks.pgd",
     "CROWN": "assay.evasion.proofs.crown",
     "CROWNIBP": "assay.evasion.proofs.crown_ibp",
+    "CarliniWagner": "assay.evasion.attacks.carlini_wagner",
     "DDN": "assay.evasion.attacks.ddn",
     "FAB": "assay.evasion.attacks.fab",
     "FGSM": "assay.evasion.attacks.pgd",
