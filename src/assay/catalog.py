@@ -101,6 +101,8 @@ CARDS: tuple[Card, ...] = (
     _white("ddn", "ddn:DDN", "A walk on a sphere whose radius closes in on the boundary.", ("l2",)),
     _white("feature-collision", "feature_collision:FeatureCollision",
            "The features of a natural input of another class, then the joint margin.", needs="weights"),
+    _white("carlini-wagner", "carlini_wagner:CarliniWagner", "Adam lowers a perturbation's size and a weighted loss.",
+           ("linf", "l2", "l0")),
     _black("square", "square:Square", "Random search by square windows."),
     _white("universal", "universal:UniversalPerturbation", "One perturbation for all inputs.", _BALLS),
     _black("transfer", "transfer:Transfer", "Made on models that the adversary has.", needs="labels"),

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.apgd import APGD as APGD
     from assay.evasion.attacks.apgd import TargetedAPGD as TargetedAPGD
     from assay.evasion.attacks.auto_attack import AutoAttack as AutoAttack
+    from assay.evasion.attacks.carlini_wagner import CarliniWagner as CarliniWagner
     from assay.evasion.attacks.ddn import DDN as DDN
     from assay.evasion.attacks.decision_tree import DecisionTreeAttack as DecisionTreeAttack
     from assay.evasion.attacks.deepfool import DeepFool as DeepFool
@@ -81,6 +82,7 @@ _LAZY = {
     "Boundary": "assay.evasion.attacks.boundary",
     "CROWN": "assay.evasion.proofs.crown",
     "CROWNIBP": "assay.evasion.proofs.crown_ibp",
+    "CarliniWagner": "assay.evasion.attacks.carlini_wagner",
     "DDN": "assay.evasion.attacks.ddn",
     "DecisionTreeAttack": "assay.evasion.attacks.decision_tree",
     "DeepFool": "assay.evasion.attacks.deepfool",
