@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-import numpy as np
 import torch
 import zoo
 from torch import Tensor
@@ -57,17 +56,10 @@ DEFENSES: dict[str, Build] = {
 }
 
 
-def natural(count: int) -> Natural:
-    """Training images for what is fitted."""
-    data = np.load(zoo.ASSETS / "datasets" / "cifar10_lossless" / "cifar10_lossless_subset.npz")
-    x = np.ascontiguousarray(data["x_train"][:count].transpose(0, 3, 1, 2) / np.float32(255), dtype=np.float32)
-    return torch.from_numpy(x), torch.from_numpy(data["y_train"][:count].astype(np.int64))
-
-
 def measured(points: int, names: list[str]) -> Iterator[bool]:
     """Prints a row a defense; whether it fell below its bar."""
-    net, x, y = zoo.resnet20()
-    held = natural(1000)
+    net, (x, y) = zoo.resnet20(), zoo.cifar10()
+    held = tuple(torch.from_numpy(part) for part in zoo.cifar10("train", 1000))
     print("| defense | clean | non-adaptive | adaptive | doubts | forwards a point | seconds |")
     print("|---|---:|---:|---:|---|---:|---:|", flush=True)
     for name in names:

@@ -66,7 +66,6 @@ def _white(
 
 
 def _black(name: str, entry: str, summary: str, norms: tuple[str, ...] = _BALLS, needs: str = "scores") -> Card:
-def _black(name: str, entry: str, summary: str, needs: str = "scores", norms: tuple[str, ...] = _BALLS) -> Card:
     return Card(name=f"evasion.{name}", kind="attack", entry=f"assay.evasion.attacks.{entry}", summary=summary,
                 needs=needs, norms=norms, atlas=("AML.T0015", "AML.T0043.001"), nist=("NISTAML.022", "NISTAML.025"),
                 owasp=("ML01:2023",))
@@ -111,8 +110,8 @@ CARDS: tuple[Card, ...] = (
     _black("zoo", "zoo_attack:ZOO", "The nearest adversarial input by finite differences, coordinate by coordinate.",
            ("l2",)),
     _black("hop-skip-jump", "hopskipjump:HopSkipJump", "The boundary's direction, from labels around a point on it.",
-           "labels", ("linf", "l2")),
-    _black("boundary", "boundary:Boundary", "A walk along the boundary toward the original.", "labels", ("l2",)),
+           ("linf", "l2"), "labels"),
+    _black("boundary", "boundary:Boundary", "A walk along the boundary toward the original.", ("l2",), "labels"),
     _black("auto-attack", "auto_attack:AutoAttack", "The standard cascade of four complementary attacks."),
     _black("spatial", "spatial:SpatialSearch", "A grid of rotations and translations.", ("rotation",), "labels"),
     _white("stadv", "spatial:StAdv", "A smooth flow of pixels.", ("flow",)),

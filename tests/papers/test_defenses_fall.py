@@ -35,8 +35,8 @@ def named(value: object) -> str:
 @pytest.fixture(scope="module")
 def setting(zoo: ModuleType) -> tuple[Target, Tensor, Tensor]:
     pytest.importorskip("onnxruntime")
-    net, x, y = zoo.resnet20()
-    return net, torch.from_numpy(x), torch.from_numpy(y)
+    x, y = zoo.cifar10()
+    return zoo.resnet20(), torch.from_numpy(x), torch.from_numpy(y)
 
 
 def left(defense: Protector, setting: tuple[Target, Tensor, Tensor], attack: evasion.PGD, knows: bool) -> float:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.apgd import APGD as APGD
     from assay.evasion.attacks.apgd import TargetedAPGD as TargetedAPGD
     from assay.evasion.attacks.auto_attack import AutoAttack as AutoAttack
+    from assay.evasion.attacks.boundary import Boundary as Boundary
     from assay.evasion.attacks.carlini_wagner import CarliniWagner as CarliniWagner
     from assay.evasion.attacks.ddn import DDN as DDN
     from assay.evasion.attacks.decision_tree import DecisionTreeAttack as DecisionTreeAttack
@@ -16,12 +17,10 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.fab import FAB as FAB
     from assay.evasion.attacks.feature_collision import FeatureCollision as FeatureCollision
     from assay.evasion.attacks.hclu import HCLU as HCLU
+    from assay.evasion.attacks.hopskipjump import HopSkipJump as HopSkipJump
     from assay.evasion.attacks.jsma import JSMA as JSMA
     from assay.evasion.attacks.nes import NES as NES
     from assay.evasion.attacks.newtonfool import NewtonFool as NewtonFool
-    from assay.evasion.attacks.boundary import Boundary as Boundary
-    from assay.evasion.attacks.fab import FAB as FAB
-    from assay.evasion.attacks.hopskipjump import HopSkipJump as HopSkipJump
     from assay.evasion.attacks.pgd import BIM as BIM
     from assay.evasion.attacks.pgd import FGSM as FGSM
     from assay.evasion.attacks.pgd import MIFGSM as MIFGSM
@@ -36,10 +35,10 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.tree_exact import TreeExact as TreeExact
     from assay.evasion.attacks.universal import UniversalPerturbation as UniversalPerturbation
     from assay.evasion.attacks.vat import VAT as VAT
+    from assay.evasion.attacks.zoo_attack import ZOO as ZOO
     from assay.evasion.changes import Flow as Flow
     from assay.evasion.changes import Rotation as Rotation
     from assay.evasion.changes import Semantic as Semantic
-    from assay.evasion.attacks.zoo_attack import ZOO as ZOO
     from assay.evasion.defenses.adversarial_training import AdversarialTraining as AdversarialTraining
     from assay.evasion.defenses.cleansing.autoencoder import Autoencoder as Autoencoder
     from assay.evasion.defenses.cleansing.blurring import GaussianBlur as GaussianBlur

@@ -104,7 +104,7 @@ def chosen(module: nn.Module, x: Tensor, count: int) -> tuple[str, ...]:
     """
     calls: list[tuple[str, nn.Module]] = []
     with torch.no_grad(), _listening(module, lambda name, layer, given, out: calls.append((name, layer))):
-        functional_call(module, {name: b.clone() for name, b in module.named_buffers()}, (x[:1],))
+        functional_call(module, {name: b.clone() for name, b in module.named_buffers()}, (x[:2],))
     linear = [name for name, layer in calls if isinstance(layer, nn.Linear)]
     inner = [name for name, layer in calls if isinstance(layer, _NONLINEAR)]
     if len(inner) < count:
@@ -114,7 +114,8 @@ def chosen(module: nn.Module, x: Tensor, count: int) -> tuple[str, ...]:
     if not last:
         raise TargetError("PRF141", "the network has no layer that can be named")
     before = inner[:-1] if linear else inner  # what the last nonlinearity puts out is what the last layer is given
-    picked = [before[max(round((i + 1) * len(before) / count) - 1, 0)] for i in range(count - 1)] if before else []
+    apart = len(before) / max(count - 1, 1)
+    picked = [before[round((i + 0.5) * apart - 0.5)] for i in range(count - 1)] if before else []
     return (*dict.fromkeys(picked), last)
 
 

@@ -134,9 +134,10 @@ def _weighted(scores: Tensor, weights: Tensor) -> Tensor:
 class Rate(NamedTuple):
     """The share of natural inputs that a threshold refuses, with its exact 95 % interval.
 
-    The threshold is the (refused + 1)-th largest of ``of`` suspicions, so that the share beyond it is distributed as
-    Beta(refused + 1, of − refused), whatever the distribution of the suspicion; Clopper and Pearson's interval covers
-    its quantiles.
+    The threshold lies between the two suspicions of ``of`` that part those refused from the others. The share of inputs
+    beyond the smaller one is distributed as Beta(refused + 1, of − refused), and beyond the larger one as
+    Beta(refused, of − refused + 1), whatever the distribution of the suspicion: of the first Clopper and Pearson's
+    interval has the upper quantile, of the second the lower one.
     """
 
     refused: int
@@ -183,7 +184,8 @@ class Guard:
         refused = int(false_positives * len(x))
         if not len(x) or (false_positives > 0 and not refused):
             raise ConfigError("PRF142", f"{len(x)} natural inputs cannot set a threshold for {false_positives:.3g}")
-        threshold = float(judged.suspicion.sort(descending=True).values[refused])
+        ordered = judged.suspicion.double().sort(descending=True).values
+        threshold = float((ordered[max(refused - 1, 0)] + ordered[refused]) / 2)  # between two: rounding decides nothing
         top = judged.scores.topk(2, dim=1).values
         spread, width = float((top[:, 0] - top[:, 1]).median()), float(judged.suspicion.std())
         scale = spread / width if spread > 0 and width > 0 else 1.0

@@ -17,7 +17,38 @@ from assay.targets.features import chosen
 
 @dataclass(frozen=True, kw_only=True)
 class LID:
-    """Refuses inputs whose features, at several layers, have neighbors as in a space of unnatural dimension."""
+    """Refuses inputs whose features, at several layers, have neighbors as in a space of unnatural dimension.
+
+    *Paper*: Ma et al., ICLR 2018, "Characterizing adversarial subspaces using local intrinsic dimensionality", with
+    features averaged over all places of a layer, and one fixed neighborhood in the place of minibatches. Athalye,
+    Carlini & Wagner, ICML 2018, break it with confidence alone.
+    *Needs*: weights, and natural inputs with labels.
+    *Cost*: 1 forward a query, and distances to ``reference`` points at each layer; to fit, PGD twice on about half of
+    the inputs.
+    *Blind spots*: attacks unlike those it learned from, and attacks that know it.
+    *Held to*: the dimension of uniform data; 95 % of CIFAR-10 images lost to an attack that knows it, at Linf 8/255 and
+    5 % false positives.
+    *Measured*: the dimension to 8 % (`tests/evasion/defenses/test_detection.py`); MEASURED-LID
+    (`benchmarks/detectors.py`).
+
+    Example:
+        >>> from assay import demo, evasion
+        >>> net, (x, y) = demo.target(), demo.digits("test[:100]")
+        >>> safe = evasion.LID(radius=0.2).fit(net, *demo.digits("train")).protect(net)
+        >>> game = evasion.EvasionGame(x, y, threat=evasion.Linf(0.2).threat(knows={"model"}))
+        >>> found = game.play(evasion.PGD(steps=20), safe, seed=0)
+        >>> found["clean accuracy"].estimate > 0.8, found["robust accuracy"].estimate > 0.15
+        (True, True)
+
+    Attributes:
+        neighbors: how many of the nearest natural inputs say how a neighborhood grows.
+        reference: how many natural inputs are the neighborhood.
+        layers: names as in :mod:`assay.targets.features`; empty for ``count`` of them, the penultimate one included.
+        count: how many layers are chosen where none is named.
+        radius: of the adversarial examples to learn from, in Linf.
+        steps: of the attack that makes them.
+        false_positives: the share of natural inputs that may be refused.
+    """
 
     neighbors: int = 20
     reference: int = 100
@@ -77,11 +108,10 @@ def dimension(points: Tensor, reference: Tensor, neighbors: int) -> Tensor:
         reference: ``[m ≥ k, channels]``.
 
     Returns:
-        ``[rows]``; finite also where neighbors coincide with the point or with one another.
+        ``[rows]``; finite also where neighbors coincide with the point or with one another: nearer than a
+        ten-thousandth of the farthest is rounding.
     """
     apart = torch.cdist(points, reference, compute_mode="donot_use_mm_for_euclid_dist")
     near = apart.topk(neighbors, dim=1, largest=False).values
-    tiny = torch.finfo(near.dtype).tiny
-    near = near.clamp_min(tiny)
-    mean = (near / near[:, -1:]).clamp_min(tiny).log().mean(1)
-    return -1 / mean.clamp_max(-1e-6)
+    share = near / near[:, -1:].clamp_min(torch.finfo(near.dtype).tiny)
+    return -1 / share.clamp_min(1e-4).log().mean(1).clamp_max(-1e-6)

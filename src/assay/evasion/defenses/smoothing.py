@@ -238,7 +238,7 @@ class SmoothedTarget:
             for copies in self._copies(x[rows], draws, seeds[rows]):
                 count = copies.shape[1]
                 of = torch.arange(len(copies), device=x.device)
-                graded = base.graded(copies.flatten(0, 1), mean, *(t.repeat_interleave(count) for t in (of, *own)))
+                graded = base.graded(copies.flatten(0, 1), mean, *(t.repeat_interleave(count, 0) for t in (of, *own)))
                 logits.append(graded.scores.reshape(*copies.shape[:2], -1))
                 gradient += graded.gradient.reshape(copies.shape).sum(1) / draws
             scores = torch.cat(logits, 1)
