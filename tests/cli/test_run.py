@@ -316,6 +316,20 @@ def test_suite_standard_is_what_a_plan_without_methods_gets(cli, project) -> Non
     assert said.code == 1
 
 
+@pytest.mark.parametrize(("suite", "attack"), [
+    ("quick", "HopSkipJump(queries=500)"), ("standard", "HopSkipJump()"), ("thorough", "HopSkipJump(queries=20000)"),
+])
+def test_suites_play_by_labels_where_nothing_else_is_granted(cli, project, suite: str, attack: str) -> None:
+    project.edit('attacks = [{ name = "pgd", steps = 5 }]\nproofs = ["ibp"]\n', "")
+    project.edit('budget = "linf 0.1"', 'access = "labels", budget = "linf 0.1", queries = 100')
+    said = cli("run", "--suite", suite, "--json")
+    played, proved = said.json["evidence"]
+    assert (played["attack"], played["error"]) == (attack, "")
+    assert proved["kind"] == "proved"
+    assert robust(said) == {("played", "at most"): 0.75, ("proved", "at least"): 0.75}
+    assert played["cost"]["queries"] <= 40 * 100
+
+
 def test_list_json(cli) -> None:
     said = cli("list", "--json")
     assert said.code == 0

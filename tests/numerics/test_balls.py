@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.optimize import linprog, minimize
 
+from assay.evasion import Linf
 from assay.numerics.balls import (
     PROJECTIONS,
     distance,
@@ -17,6 +18,7 @@ from assay.numerics.balls import (
     steepest,
 )
 from assay.numerics.seeds import Stream
+from assay.targets.base import Bounds
 
 INF = float("inf")
 
@@ -179,3 +181,9 @@ def test_random_starts_in_l1_are_sparse_and_differ():
     assert (distance(first, 0) < 40).all()
     overlap = ((first != 0) & (second != 0)).sum(1) / (first != 0).sum(1)
     assert float(overlap.mean()) < 0.2
+
+
+def test_a_cube_without_end_lands_on_the_lattice():
+    z, x0 = torch.tensor([[0.1234, 0.9, 0.0]]), torch.zeros(1, 3)
+    landed = Linf(float("inf"), lattice=255).land(z, x0, Bounds(0.0, 1.0))
+    torch.testing.assert_close(landed * 255, torch.tensor([[31.0, 230.0, 0.0]]))

@@ -22,7 +22,9 @@ import torch
 
 from assay import targets
 from assay.errors import AssayError, Denied, TargetError, Unreachable, findings
-from assay.evasion.threat import Linf
+from assay.evasion import L2, Boundary, EvasionGame, HopSkipJump, Linf
+from assay.numerics.balls import distance
+from assay.numerics.seeds import Stream
 from assay.targets import Access, JsonKeys, Manners
 from assay.targets.http_client import Clock, retry_after
 
@@ -205,6 +207,48 @@ def test_the_view_counts_what_the_server_counts(server: str, x: torch.Tensor, co
     if access is Access.LABELS:
         refused(Denied, "THR102", lambda: view.scores(x, at))
         refused(Denied, "THR101", lambda: Linf(0.1).threat(access="scores").grant(v2(server, model, output=output), 7))
+
+
+@pytest.mark.parametrize("attack", [HopSkipJump(), Boundary()], ids=["hop-skip-jump", "boundary"])
+def test_what_attacks_by_labels_are_charged_is_what_the_server_saw(
+    server: str, x: torch.Tensor, count: Callable[[], dict[str, int]], attack: HopSkipJump | Boundary
+) -> None:
+    target, limit, y = v2(server, "labels", output="labels", batch=16), 60, (x @ WEIGHT).argmax(1)
+    budget = L2(float("inf"))
+    view = budget.threat(access="labels", queries=limit).grant(target, len(x))
+    z = attack.perturb(view, x, y, budget, Stream.seeded(0, torch.arange(len(x))))
+    assert int(view.meter.queries.sum()) == count()["rows"]
+    assert (view.meter.queries == limit).all()
+    assert ((z @ WEIGHT).argmax(1) != y).all()
+    assert (distance(z - x, 2) / _exact(x)).median() <= 1.25
+    target.close()
+
+
+@pytest.mark.parametrize("attack", [HopSkipJump(), Boundary()], ids=["hop-skip-jump", "boundary"])
+def test_a_game_by_labels_asks_the_server_what_it_says(
+    server: str, x: torch.Tensor, count: Callable[[], dict[str, int]], attack: HopSkipJump | Boundary
+) -> None:
+    target, limit = v2(server, "labels", output="labels"), 60
+    radius = float(_exact(x).median())
+    game = EvasionGame(x, (x @ WEIGHT).argmax(1), threat=L2(1.5 * radius).threat(access="labels", queries=limit))
+    found = game.play(attack, target, seed=0)
+    assert not found.error
+    spent, broken = found.artefacts["points"].arrays["queries"], len(found.artefacts["adversarial"].arrays["index"])
+    assert broken >= 4
+    assert spent.max() <= limit
+    assert spent.sum() == found.cost.queries
+    # Beside the adversary, the game looks at every point to see that the target answers, twice to see that it is
+    # steady, once for clean accuracy, and once at each input that the adversary claims to have found.
+    assert count()["rows"] == found.cost.queries + 4 * len(x) + broken
+    target.close()
+
+
+def _exact(x: torch.Tensor) -> torch.Tensor:
+    """The L2 distance of each point from the nearest boundary of the served model, were there no box."""
+    scores, y = x @ WEIGHT, (x @ WEIGHT).argmax(1)
+    gap = scores.gather(1, y[:, None]) - scores
+    length = (WEIGHT.T[None] - WEIGHT.T[y][:, None]).norm(dim=2)
+    return (gap / length.clamp_min(1e-9)).scatter(1, y[:, None], torch.inf).amin(1)
 
 
 # ---- answers that are none ------------------------------------------------------------------------------------

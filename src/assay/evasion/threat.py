@@ -161,7 +161,7 @@ class _Lp(Granting):
         outside = distance((delta.round() * step), self.norm) > self.radius * (1 + 1e-6)
         outside = outside.reshape(-1, *[1] * (z.dim() - 1))
         if self.norm == float("inf"):
-            limit = float(int(min(self.radius / step * (1 + 1e-6), self.lattice)))
+            limit = min(self.radius, bounds.width) / step * (1 + 1e-6) // 1
             return (x0 + (delta.round().clamp(-limit, limit) * step).to(z.dtype)).clamp(bounds.lower, bounds.upper)
         return torch.where(outside, toward, nearest).clamp(bounds.lower, bounds.upper)
 

@@ -118,7 +118,7 @@ class HopSkipJump:
         met = torch.zeros(len(rows.at), 2, rows.x.shape[1], dtype=rows.x.dtype, device=rows.x.device)
         balance = torch.zeros_like(rows.length)
         numbers = torch.arange(offsets.shape[1], device=offsets.device)
-        for points, some in _blocks(*offsets.shape, rows.x.shape[1]):
+        for points, some in _blocks(len(offsets), offsets.shape[1], rows.x.shape[1]):
             part, among = rows.keep(points), numbers[some] < asked[points, None]
             around = _surroundings(oracle, part, directions.at(offsets[points, some]))
             sign = torch.where(_polled(oracle, part, around, among), 1, -1).to(rows.x.dtype) * among

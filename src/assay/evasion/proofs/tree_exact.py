@@ -29,6 +29,8 @@ class TreeRadius:
     *Cost*: no query. Where a question meets ``nodes``, the radius is that of the last one that was answered.
     *Assumes*: the target computes what its structure says, up to rounding: inputs whose scores tie within that count
     as decided otherwise. The radius gives up what the referee grants a perturbation for rounding (1e-5 of it).
+    *Held to*: brute force over every cell of 120 small ensembles, 240 points.
+    *Measured*: equal to 1e-5 of the radius (`tests/evasion/attacks/test_tree_exact.py`).
 
     Example:
         >>> import numpy as np
