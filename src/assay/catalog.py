@@ -92,6 +92,7 @@ CARDS: tuple[Card, ...] = (
     _white("ddn", "ddn:DDN", "A walk on a sphere whose radius closes in on the boundary.", ("l2",)),
     _white("carlini-wagner", "carlini_wagner:CarliniWagner", "Adam lowers a perturbation's size and a weighted loss.",
            ("linf", "l2", "l0")),
+    _white("elastic-net", "elastic_net:ElasticNet", "Iterated shrinkage: sparse and short perturbations.", ("l1",)),
     _black("square", "square:Square", "Random search by square windows."),
     _black("auto-attack", "auto_attack:AutoAttack", "The standard cascade of four complementary attacks."),
     _proof("ibp", "ibp:IBP", "Intervals pushed through every layer."),

@@ -27,6 +27,7 @@ CHEAP: dict[str, dict[str, object]] = {
     "evasion.square": {"queries": 60},
     "evasion.ddn": {"steps": 20},
     "evasion.carlini-wagner": {"steps": 30, "searches": 2},
+    "evasion.elastic-net": {"steps": 30, "searches": 2},
     "evasion.smoothing-radius": {"n": 2000},
 }
 EASY = frozenset({float("inf"), 2.0})

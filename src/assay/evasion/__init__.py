@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.auto_attack import AutoAttack as AutoAttack
     from assay.evasion.attacks.carlini_wagner import CarliniWagner as CarliniWagner
     from assay.evasion.attacks.ddn import DDN as DDN
+    from assay.evasion.attacks.elastic_net import ElasticNet as ElasticNet
     from assay.evasion.attacks.fab import FAB as FAB
     from assay.evasion.attacks.pgd import BIM as BIM
     from assay.evasion.attacks.pgd import FGSM as FGSM
@@ -38,6 +39,7 @@ _LAZY = {
     "CROWNIBP": "assay.evasion.proofs.crown_ibp",
     "CarliniWagner": "assay.evasion.attacks.carlini_wagner",
     "DDN": "assay.evasion.attacks.ddn",
+    "ElasticNet": "assay.evasion.attacks.elastic_net",
     "FAB": "assay.evasion.attacks.fab",
     "FGSM": "assay.evasion.attacks.pgd",
     "IBP": "assay.evasion.proofs.ibp",
