@@ -102,6 +102,7 @@ CARDS: tuple[Card, ...] = (
            "The features of a natural input of another class, then the joint margin.", needs="weights"),
     _white("carlini-wagner", "carlini_wagner:CarliniWagner", "Adam lowers a perturbation's size and a weighted loss.",
            ("linf", "l2", "l0")),
+    _white("elastic-net", "elastic_net:ElasticNet", "Iterated shrinkage: sparse and short perturbations.", ("l1",)),
     _black("square", "square:Square", "Random search by square windows."),
     _white("universal", "universal:UniversalPerturbation", "One perturbation for all inputs.", _BALLS),
     _black("transfer", "transfer:Transfer", "Made on models that the adversary has.", needs="labels"),

@@ -38,6 +38,7 @@ CHEAP: dict[str, dict[str, object]] = {
     "evasion.spsa": {"draws": 10},
     "evasion.zoo": {"coordinates": 12},
     "evasion.carlini-wagner": {"steps": 30, "searches": 2},
+    "evasion.elastic-net": {"steps": 30, "searches": 2},
     "evasion.smoothing-radius": {"n": 2000},
     "evasion.smoothing": {"sigma": 0.1, "n": 10},
     "evasion.adversarial-training": {"budget": evasion.Linf(0.1), "epochs": 1},

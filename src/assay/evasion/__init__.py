@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.ddn import DDN as DDN
     from assay.evasion.attacks.decision_tree import DecisionTreeAttack as DecisionTreeAttack
     from assay.evasion.attacks.deepfool import DeepFool as DeepFool
+    from assay.evasion.attacks.elastic_net import ElasticNet as ElasticNet
     from assay.evasion.attacks.fab import FAB as FAB
     from assay.evasion.attacks.feature_collision import FeatureCollision as FeatureCollision
     from assay.evasion.attacks.hclu import HCLU as HCLU
@@ -86,6 +87,7 @@ _LAZY = {
     "DecisionTreeAttack": "assay.evasion.attacks.decision_tree",
     "DeepFool": "assay.evasion.attacks.deepfool",
     "EvasionGame": "assay.evasion.game",
+    "ElasticNet": "assay.evasion.attacks.elastic_net",
     "FAB": "assay.evasion.attacks.fab",
     "FGSM": "assay.evasion.attacks.pgd",
     "FeatureCollision": "assay.evasion.attacks.feature_collision",

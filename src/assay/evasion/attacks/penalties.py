@@ -3,59 +3,25 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
-from typing import ClassVar, Generic, TypeVar
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from assay.evasion.attacks.nearest import Rows
 from assay.evasion.attacks.tanh import Tanh, adam
+from assay.evasion.attacks.weighted import Heading, Weighted, bisected
 from assay.numerics.balls import rowwise
 from assay.targets.base import Graded
 
 
 @dataclass(frozen=True, eq=False)
-class Heading(Rows):
-    """Rows at their originals, and what the first look says of the class that each heads for.
-
-    Attributes:
-        target: that class, int64.
-        gap: by how much its score is behind.
-        far: the distance of the boundary by first order, no more than the box allows.
-    """
-
-    target: Tensor
-    gap: Tensor
-    far: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Descent(Heading):
-    """The live rows of a search.
-
-    Attributes:
-        w: the free variable behind ``z``; ``mean`` and ``square`` are Adam's moments.
-        c: the weight of the loss.
-        length: the nearest success of the row, ``inf`` where there is none; ``earlier``: before this search.
-        late: whether the second half of this search has succeeded.
-        low, high: the bracket of ``c``.
-    """
+class Descent(Weighted):
+    """The live rows; ``w`` is the free variable behind ``z``, ``mean`` and ``square`` are Adam's moments."""
 
     w: Tensor
     mean: Tensor
     square: Tensor
-    c: Tensor
-    length: Tensor
-    earlier: Tensor
-    late: Tensor
-    low: Tensor
-    high: Tensor
-
-    @property
-    def found(self) -> Tensor:
-        """Whether the row has had a success."""
-        return torch.isfinite(self.length)
 
 
 D = TypeVar("D", bound=Descent)
@@ -63,14 +29,9 @@ D = TypeVar("D", bound=Descent)
 
 @dataclass(frozen=True)
 class Penalty(Generic[D]):
-    """The size of a perturbation as something to descend.
-
-    Attributes:
-        dual: the norm of a slope by which a gap has to be divided to get a distance.
-    """
+    """The size of a perturbation as something to descend, in the variable of ``tanh``."""
 
     tanh: Tanh
-    dual: ClassVar[float]
 
     def begin(self, rows: Heading) -> D:
         """The state of the first search."""
@@ -110,8 +71,9 @@ class Penalty(Generic[D]):
     def _fresh(self, rows: Heading, c: Tensor) -> Descent:
         w, never = self.tanh.variable(rows.x0), torch.full_like(c, torch.inf)
         zero, no = torch.zeros_like(w), torch.zeros_like(rows.at, dtype=torch.bool)
-        return Descent(**every(rows), w=w, mean=zero, square=zero, c=c, length=never, earlier=never, late=no,
-                       low=torch.zeros_like(c), high=never)
+        return Descent(at=rows.at, x0=rows.x0, y=rows.y, z=rows.x0, target=rows.target, far=rows.far, c=c,
+                       low=torch.zeros_like(c), high=never, length=never, earlier=never, late=no, w=w, mean=zero,
+                       square=zero)
 
     def _even(self, rows: D) -> Tensor:
         """The mean slope of ``dz/dw`` at the original."""
@@ -119,16 +81,9 @@ class Penalty(Generic[D]):
         return slope.flatten(1).square().mean(1).sqrt()
 
 
-def every(rows: Rows) -> dict[str, Tensor]:
-    """The fields of rows, to make rows with more of them."""
-    return {f.name: getattr(rows, f.name) for f in fields(rows)}
-
-
 @dataclass(frozen=True)
 class Quadratic(Penalty[Descent]):
     """L2: ``‖δ‖² + c·f(x + δ)``, with a bisection over ``c``."""
-
-    dual: ClassVar[float] = 2.0
 
     def begin(self, rows: Heading) -> Descent:
         """The state of the first search.
@@ -148,14 +103,8 @@ class Quadratic(Penalty[Descent]):
         return 0.2 * share * rows.far / (size * self._even(rows))
 
     def weighed(self, rows: Descent) -> Descent:
-        """Less weight after a success, more after none.
-
-        As every search begins at a success, only what its second half sees counts.
-        """
-        high = torch.where(rows.late, torch.minimum(rows.high, rows.c), rows.high)
-        low = torch.where(rows.late, rows.low, torch.maximum(rows.low, rows.c))
-        lower = torch.where(low > 0, (low + high) / 2, high / 2)
-        return replace(rows, c=torch.where(torch.isfinite(high), lower, 10 * low), low=low, high=high)
+        """By bisection."""
+        return bisected(rows)
 
 
 @dataclass(frozen=True)
@@ -166,12 +115,10 @@ class Excess(Penalty[Descent]):
     ever smaller shares, and Adam goes on from where it is.
     """
 
-    dual: ClassVar[float] = 1.0
-
     def begin(self, rows: Heading) -> Descent:
         """The state of the first search: half the mean coordinate of the loss's gradient is worth its excess."""
-        size = rows.z.flatten(1).shape[1]
-        return self._fresh(rows, 0.5 * size * rows.far / rows.gap)
+        steep = rows.slope.flatten(1).abs().mean(1)
+        return self._fresh(rows, 0.5 / steep.clamp_min(torch.finfo(steep.dtype).tiny))
 
     def pull(self, rows: Descent, share: float) -> Tensor:
         """``∇ Σ max(|δᵢ| − τ, 0)``; τ closes in on the nearest success as steps become smaller."""

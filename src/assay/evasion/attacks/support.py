@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from assay.evasion.attacks.penalties import Descent, Heading, Penalty, every
+from assay.evasion.attacks.penalties import Descent, Penalty
+from assay.evasion.attacks.weighted import Heading, every
 from assay.numerics.balls import rowwise
 from assay.targets.base import Graded
 
@@ -48,11 +48,9 @@ class Support(Penalty[Cutting]):
     descended, a cut follows the first success, and it takes half of the coordinates as long as that succeeds.
     """
 
-    dual: ClassVar[float] = float("inf")
-
     def begin(self, rows: Heading) -> Cutting:
         """The state of the first search: everything may move."""
-        fresh = self._fresh(rows, torch.ones_like(rows.gap))
+        fresh = self._fresh(rows, torch.ones_like(rows.far))
         no, nothing = torch.zeros_like(fresh.w, dtype=torch.bool), torch.zeros_like(fresh.w)
         return Cutting(**every(fresh), free=~no, best_w=fresh.w, worth=nothing, tried=no, vital=no,
                        cut=torch.full_like(fresh.c, 0.5), age=torch.zeros_like(fresh.at))
