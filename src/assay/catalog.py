@@ -94,6 +94,7 @@ CARDS: tuple[Card, ...] = (
     _black("spsa", "spsa:SPSA", "Adam along gradients estimated from probes in all coordinates.", ("linf", "l2")),
     _black("zoo", "zoo_attack:ZOO", "The nearest adversarial input by finite differences, coordinate by coordinate.",
            ("l2",)),
+    _black("simba", "simba:SimBA", "One orthonormal direction after another, kept where it helps.", ("linf", "l2")),
     _black("auto-attack", "auto_attack:AutoAttack", "The standard cascade of four complementary attacks."),
     _proof("ibp", "ibp:IBP", "Intervals pushed through every layer."),
     _proof("crown-ibp", "crown_ibp:CROWNIBP", "Linear bounds from the output back, over intervals."),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.pgd import FGSM as FGSM
     from assay.evasion.attacks.pgd import MIFGSM as MIFGSM
     from assay.evasion.attacks.pgd import PGD as PGD
+    from assay.evasion.attacks.simba import SimBA as SimBA
     from assay.evasion.attacks.spsa import SPSA as SPSA
     from assay.evasion.attacks.square import Square as Square
     from assay.evasion.attacks.zoo_attack import ZOO as ZOO
@@ -49,6 +50,7 @@ _LAZY = {
     "PGD": "assay.evasion.attacks.pgd",
     "EvasionGame": "assay.evasion.game",
     "SPSA": "assay.evasion.attacks.spsa",
+    "SimBA": "assay.evasion.attacks.simba",
     "Smoothing": "assay.evasion.defenses.smoothing",
     "SmoothingRadius": "assay.evasion.proofs.smoothing",
     "Square": "assay.evasion.attacks.square",
