@@ -113,6 +113,7 @@ CARDS: tuple[Card, ...] = (
     _black("hop-skip-jump", "hopskipjump:HopSkipJump", "The boundary's direction, from labels around a point on it.",
            ("linf", "l2"), "labels"),
     _black("boundary", "boundary:Boundary", "A walk along the boundary toward the original.", ("l2",), "labels"),
+    _black("simba", "simba:SimBA", "One orthonormal direction after another, kept where it helps.", ("linf", "l2")),
     _black("auto-attack", "auto_attack:AutoAttack", "The standard cascade of four complementary attacks."),
     _black("spatial", "spatial:SpatialSearch", "A grid of rotations and translations.", ("rotation",), "labels"),
     _white("stadv", "spatial:StAdv", "A smooth flow of pixels.", ("flow",)),

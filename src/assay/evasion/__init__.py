@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.sigma_zero import SigmaZero as SigmaZero
     from assay.evasion.attacks.spatial import SpatialSearch as SpatialSearch
     from assay.evasion.attacks.spatial import StAdv as StAdv
+    from assay.evasion.attacks.simba import SimBA as SimBA
     from assay.evasion.attacks.spsa import SPSA as SPSA
     from assay.evasion.attacks.square import Square as Square
     from assay.evasion.attacks.transfer import Transfer as Transfer
@@ -121,6 +122,7 @@ _LAZY = {
     "Schema": "assay.evasion.records",
     "Semantic": "assay.evasion.changes",
     "SigmaZero": "assay.evasion.attacks.sigma_zero",
+    "SimBA": "assay.evasion.attacks.simba",
     "Smoothing": "assay.evasion.defenses.smoothing",
     "SmoothingRadius": "assay.evasion.proofs.smoothing",
     "SpatialSearch": "assay.evasion.attacks.spatial",
