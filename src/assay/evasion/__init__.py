@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.pgd import PGD as PGD
     from assay.evasion.attacks.record_search import RecordSearch as RecordSearch
     from assay.evasion.attacks.sigma_zero import SigmaZero as SigmaZero
+    from assay.evasion.attacks.simba import SimBA as SimBA
     from assay.evasion.attacks.spatial import SpatialSearch as SpatialSearch
     from assay.evasion.attacks.spatial import StAdv as StAdv
-    from assay.evasion.attacks.simba import SimBA as SimBA
     from assay.evasion.attacks.spsa import SPSA as SPSA
     from assay.evasion.attacks.square import Square as Square
     from assay.evasion.attacks.transfer import Transfer as Transfer
@@ -87,8 +87,8 @@ _LAZY = {
     "DDN": "assay.evasion.attacks.ddn",
     "DecisionTreeAttack": "assay.evasion.attacks.decision_tree",
     "DeepFool": "assay.evasion.attacks.deepfool",
-    "EvasionGame": "assay.evasion.game",
     "ElasticNet": "assay.evasion.attacks.elastic_net",
+    "EvasionGame": "assay.evasion.game",
     "FAB": "assay.evasion.attacks.fab",
     "FGSM": "assay.evasion.attacks.pgd",
     "FeatureCollision": "assay.evasion.attacks.feature_collision",

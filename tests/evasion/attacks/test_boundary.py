@@ -108,4 +108,5 @@ def test_finds_images_of_eight_bits():
     found = Boundary().closest(view, x, y, budget, Stream.seeded(0, torch.arange(len(x))))
     assert (target.labels(found.found) != y).all()
     assert budget.contains(found.found, x, target.bounds).all()
-    assert float(found.length.median()) <= 0.6
+    reals, _ = nearest(Boundary(), target, x, y, 2.0, 500)
+    assert float(found.length.median()) <= float(reals.length.median()) + 0.05  # what rounding may cost

@@ -118,7 +118,9 @@ def test_finds_images_of_eight_bits(norm):
     found = HopSkipJump().closest(view, x, y, budget, Stream.seeded(0, torch.arange(len(x))))
     assert (target.labels(found.found) != y).all()
     assert budget.contains(found.found, x, target.bounds).all()
-    assert float(found.length.median()) <= {2.0: 0.6, math.inf: 0.125}[norm]
+    reals, _ = nearest(HopSkipJump(), target, x, y, norm, 500)
+    levels = {2.0: 0.05, math.inf: 3 / 255}[norm]  # what rounding may cost
+    assert float(found.length.median()) <= float(reals.length.median()) + levels
 
 
 def test_plays_on_single_numbers():

@@ -66,7 +66,9 @@ class Oracle:
             won = torch.zeros_like(live)
             won[live] = self.judge(z[live], at[live])
             return won
-        z = self.budget.land(z.reshape(-1, *self.x.shape[1:]), self.x[at], self.view.bounds)
+        z = z.reshape(-1, *self.x.shape[1:])
+        if self.budget.lattice is not None:
+            z = self.budget.land(z, self.x[at], self.view.bounds)
         won = self.poll(z, at)
         rows = won.nonzero()[:, 0]
         if len(rows):
