@@ -18,7 +18,7 @@ from assay.audits.loading import load_target
 from assay.audits.plan import TargetPlan
 from assay.contract import convolutional
 from assay.errors import ConfigError, TargetError
-from assay.evasion.defenses.detection import Guard, GuardedTarget, Judged, Network, Rate, seeded
+from assay.evasion.defenses.detection import Guard, GuardedTarget, Judged, Rate, seeded
 from assay.evasion.defenses.lid import dimension
 from assay.evasion.defenses.mahalanobis import ClassDistance
 from assay.evasion.defenses.odds import Odds
@@ -30,6 +30,7 @@ from assay.numerics.seeds import Stream
 from assay.targets.access import Access
 from assay.targets.base import Bounds, refuses
 from assay.targets.defended import Defended, Parts
+from assay.targets.differentiable import Network
 
 RECIPES = {
     "feature-squeezing": evasion.FeatureSqueezing(bits=1, median=0, means=(3, 3, 20.0)),

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,8 @@ from assay.errors import ConfigError, TargetError
 from assay.numerics.intervals import clopper_pearson_lower, clopper_pearson_upper
 from assay.targets.access import Access
 from assay.targets.base import Bounds, Graded, Loss, Target, WhiteBox, passed_on
-from assay.targets.defended import Defended, Parts, adapted_of, bare_of, naive_of, parts_of
-from assay.targets.features import Activations, read
+from assay.targets.defended import Parts, adapted_of, bare_of, naive_of, parts_of
+from assay.targets.differentiable import Network
 
 BATCH = 512
 """The most rows of the model that one step of a detector asks for."""
@@ -76,61 +76,6 @@ class Recipe(Protocol):
         """The detector for ``target``, learned from natural inputs and their labels, with its threshold."""
 
 
-@dataclass(frozen=True, eq=False)
-class Network:
-    """A target as a function through which autograd can go; its weights get no gradients.
-
-    Of a model whose weights are at hand the module is differentiated. Anything else is asked for its scores on the
-    way forward, and for the gradient of their inner product with what comes back on the way back.
-    """
-
-    target: Target
-
-    @property
-    def direct(self) -> bool:
-        """Whether the module itself is differentiated."""
-        return self.target.offers >= Access.WEIGHTS and not isinstance(self.target, Defended)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Scores ``[rows, classes]``."""
-        if not torch.is_grad_enabled():
-            return self.target.scores(x).clone()  # a tensor of inference mode could not take part in anything else
-        if self.direct:
-            return self.read(x, ()).scores
-        scores: Tensor = _Bridge.apply(x, self.target)  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        return scores
-
-    def read(self, x: Tensor, names: tuple[str, ...]) -> Activations:
-        """Scores and the activations of these layers, from one forward of the module."""
-        return read(cast(WhiteBox, self.target).module(), names, x)
-
-    def passes(self, looks: int, gradients: int) -> tuple[int, int]:
-        """Forwards and backwards of the model for so many looks."""
-        if self.direct:
-            return looks, looks * gradients
-        forwards, backwards = cast(WhiteBox, self.target).passes(1)
-        return looks * (self.target.forwards_per_query + gradients * forwards), looks * gradients * backwards
-
-
-class _Bridge(torch.autograd.Function):
-    """Scores of a target that gives gradients but no module."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, target: WhiteBox) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.target = target
-        return target.scores(x).clone()
-
-    @staticmethod
-    def backward(ctx: Any, *cotangents: Any) -> tuple[Tensor, None]:
-        (x,) = ctx.saved_tensors
-        return ctx.target.graded(x, _weighted, cotangents[0]).gradient, None
-
-
-def _weighted(scores: Tensor, weights: Tensor) -> Tensor:
-    return (scores * weights).sum(1)
-
-
 class Rate(NamedTuple):
     """The share of natural inputs that a threshold refuses, with its exact 95 % interval.
 
@@ -185,7 +130,7 @@ class Guard:
         if not len(x) or (false_positives > 0 and not refused):
             raise ConfigError("PRF142", f"{len(x)} natural inputs cannot set a threshold for {false_positives:.3g}")
         ordered = judged.suspicion.double().sort(descending=True).values
-        threshold = float((ordered[max(refused - 1, 0)] + ordered[refused]) / 2)  # between two: rounding decides nothing
+        threshold = float((ordered[max(refused - 1, 0)] + ordered[refused]) / 2)  # on none: rounding decides nothing
         top = judged.scores.topk(2, dim=1).values
         spread, width = float((top[:, 0] - top[:, 1]).median()), float(judged.suspicion.std())
         scale = spread / width if spread > 0 and width > 0 else 1.0

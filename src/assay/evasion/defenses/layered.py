@@ -11,13 +11,14 @@ from torch import Tensor
 
 from assay.errors import ConfigError
 from assay.evasion.attacks.pgd import PGD
-from assay.evasion.defenses.detection import Judged, Network
+from assay.evasion.defenses.detection import Judged
 from assay.evasion.objectives import cross_entropy
 from assay.evasion.threat import Linf
 from assay.numerics.balls import distance, rowwise
 from assay.numerics.seeds import Stream
 from assay.targets.base import WhiteBox
 from assay.targets.defended import Parts
+from assay.targets.differentiable import Network
 from assay.targets.features import pooled, read
 
 

@@ -8,11 +8,12 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from assay.evasion.defenses.detection import BATCH, Guard, Judged, Network, prepared, seeded, split
+from assay.evasion.defenses.detection import BATCH, Guard, Judged, prepared, seeded, split
 from assay.evasion.defenses.layered import refuse_settings
 from assay.targets.access import Access
 from assay.targets.base import Target
 from assay.targets.defended import Parts
+from assay.targets.differentiable import Network
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from assay.errors import ConfigError
-from assay.evasion.defenses.detection import Guard, Judged, Network, prepared
+from assay.evasion.defenses.detection import Guard, Judged, prepared
 from assay.targets.access import Access
 from assay.targets.base import Bounds, Target
 from assay.targets.defended import Parts
+from assay.targets.differentiable import Network
 
 
 @dataclass(frozen=True, kw_only=True)
