@@ -28,8 +28,8 @@ class LID:
     *Blind spots*: attacks unlike those it learned from, and attacks that know it.
     *Held to*: the dimension of uniform data; 95 % of CIFAR-10 images lost to an attack that knows it, at Linf 8/255 and
     5 % false positives.
-    *Measured*: the dimension to 8 % (`tests/evasion/defenses/test_detection.py`); MEASURED-LID
-    (`benchmarks/detectors.py`).
+    *Measured*: the dimension to 8 % (`tests/evasion/defenses/test_detection.py`); of 300 images PGD-40 that does
+    not know it leaves 27.7 %, PGD-200 on the joint margin 0 %, feature collision 0 % (`benchmarks/detectors.py`).
 
     Example:
         >>> from assay import demo, evasion

@@ -31,7 +31,8 @@ class FeatureSqueezing:
     that know it.
     *Held to*: SciPy's median filter, and 95 % of CIFAR-10 images lost to an attack that knows it, at Linf 8/255 and 5 %
     false positives.
-    *Measured*: MEASURED-FS (`benchmarks/detectors.py`).
+    *Measured*: of 300 images PGD-40 that does not know it leaves 76.7 %, PGD-200 on the joint margin 0.7 %, feature
+    collision 0 % (`benchmarks/detectors.py`).
 
     Rounding and the weights of the means have no gradient of use; attacks that know the detector go through the
     identity there (BPDA), and through the median as it is.

@@ -72,7 +72,8 @@ class RandomResizePad:
     *Cost*: one interpolation.
     *Blind spots*: an attack that averages gradients over draws.
     *Held to*: Athalye et al., ICML 2018, Table 1: 0 % left at Linf 8/255 on ImageNet.
-    *Measured*: XIE
+    *Measured*: of a ResNet-20 on 100 CIFAR-10 images at Linf 8/255, 96.0 % accurate behind it, PGD-40 leaves 0 %,
+    averaged over 5 draws or not: `tests/papers/test_defenses_fall.py`.
 
     Example:
         >>> from assay import demo, evasion

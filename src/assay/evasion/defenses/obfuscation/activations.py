@@ -119,7 +119,8 @@ class ActivationPruning:
     *Cost*: one random number an activation.
     *Blind spots*: an attack that averages gradients over draws; its expectation is the layer as it was.
     *Held to*: Athalye et al., ICML 2018, Table 1: 0 % left at Linf 8/255 on CIFAR-10.
-    *Measured*: SAP
+    *Measured*: of a ResNet-20 on 100 CIFAR-10 images at Linf 8/255, 85.0 % accurate behind it, PGD-40 leaves 0 %,
+    averaged over 5 draws or not: `tests/papers/test_defenses_fall.py`.
 
     The paper draws ``r`` activations with replacement, with probabilities in proportion to their size. Here each stays
     with the chance that those draws give it, by a coin of its own: the expectation is the same, and no order of draws
