@@ -97,6 +97,7 @@ CARDS: tuple[Card, ...] = (
     _white("jsma", "jsma:JSMA", "Pairs of values that a saliency map picks, set to their limits.", ("l0",)),
     _white("vat", "vat:VAT", "The direction in which the output changes most.", ("linf", "l2")),
     _white("fab", "fab:FAB", "The shortest way to each decision boundary, by linear pieces.", _BALLS),
+    _white("fmn", "fmn:FMN", "Ascent in a ball whose radius closes in on the boundary."),
     _white("ddn", "ddn:DDN", "A walk on a sphere whose radius closes in on the boundary.", ("l2",)),
     _white("feature-collision", "feature_collision:FeatureCollision",
            "The features of a natural input of another class, then the joint margin.", needs="weights"),

@@ -33,6 +33,7 @@ CHEAP: dict[str, dict[str, object]] = {
     "evasion.square": {"queries": 60},
     "evasion.transfer": {"surrogates": (convolutional().target,), "steps": 10},
     "evasion.ddn": {"steps": 20},
+    "evasion.fmn": {"steps": 20},
     "evasion.hclu": {"confidence": 0.6, "steps": 100},
     "evasion.nes": {"draws": 10},
     "evasion.spsa": {"draws": 10},

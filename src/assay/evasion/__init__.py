@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.elastic_net import ElasticNet as ElasticNet
     from assay.evasion.attacks.fab import FAB as FAB
     from assay.evasion.attacks.feature_collision import FeatureCollision as FeatureCollision
+    from assay.evasion.attacks.fmn import FMN as FMN
     from assay.evasion.attacks.hclu import HCLU as HCLU
     from assay.evasion.attacks.hopskipjump import HopSkipJump as HopSkipJump
     from assay.evasion.attacks.jsma import JSMA as JSMA
@@ -91,6 +92,7 @@ _LAZY = {
     "EvasionGame": "assay.evasion.game",
     "FAB": "assay.evasion.attacks.fab",
     "FGSM": "assay.evasion.attacks.pgd",
+    "FMN": "assay.evasion.attacks.fmn",
     "FeatureCollision": "assay.evasion.attacks.feature_collision",
     "FeatureSqueezing": "assay.evasion.defenses.squeezing",
     "Flow": "assay.evasion.changes",

@@ -138,16 +138,19 @@ def test_shifts_are_standardized_by_those_of_the_predicted_class(digits) -> None
 
 
 def test_the_statistics_of_odds_are_those_of_natural_inputs_of_the_class() -> None:
+    torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).double()
-    target, x = targets.torch(net), torch.rand(400, 1, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    guard = evasion.StatisticalOdds(sigma=0.1, draws=4).fit(target, x, (target.scores(x).argmax(1)))
+    target = targets.torch(net)
+    x = torch.rand(4000, 1, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    y = (target.scores(x)[:, 0] > target.scores(x)[:, 0].median()).long()  # half of each, whatever the model says
+    detector = evasion.StatisticalOdds(sigma=0.1, draws=4).fit(target, x, y).detector
+    assert isinstance(detector, Odds)
     weight = net[1].weight.detach()
     # Of a linear model the shift is Gaussian, its mean 0 and its deviation sigma times the slope over root draws.
     known = 0.1 * float((weight[1] - weight[0]).norm()) / 2
-    detector = guard.detector
-    assert isinstance(detector, Odds)
-    assert float(detector.width[0, 1]) == pytest.approx(known, rel=0.2)
-    assert abs(float(detector.mean[0, 1])) < 0.2 * known
+    for own in (0, 1):
+        assert float(detector.width[own, 1 - own]) == pytest.approx(known, rel=0.1)
+        assert abs(float(detector.mean[own, 1 - own])) < 0.15 * known
 
 
 def test_filters_are_those_of_scipy_and_rounding_has_the_right_levels() -> None:

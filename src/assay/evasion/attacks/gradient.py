@@ -9,7 +9,7 @@ from torch import Tensor
 
 from assay.evasion.objectives import AWAY, TOWARD
 from assay.evasion.threat import TARGETED
-from assay.targets.base import Graded, Loss
+from assay.targets.base import Bounds, Graded, Loss
 from assay.threats import View
 
 LossName = Literal["ce", "dlr", "margin"]
@@ -57,3 +57,9 @@ def _mean(rows: Tensor, draws: int) -> Tensor:
 def as_rows(values: Tensor, repeats: int) -> Tensor:
     """``[points, …]`` as ``[repeats·points, …]``: restarts and targets are extra rows."""
     return torch.cat([values] * repeats) if repeats > 1 else values
+
+
+def movable(gradient: Tensor, z: Tensor, bounds: Bounds) -> Tensor:
+    """The gradient without the coordinates that it would carry out of the box."""
+    stuck = ((z >= bounds.upper) & (gradient > 0)) | ((z <= bounds.lower) & (gradient < 0))
+    return gradient.masked_fill(stuck, 0)

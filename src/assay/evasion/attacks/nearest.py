@@ -70,7 +70,7 @@ class Search:
         going = ~(self.closest.length[rows.at] <= self.budget.radius) if self.bounded else None
         left = self.view.remaining(rows.at)
         if left is not None:
-            paid = _place(rows.at) < left
+            paid = place(rows.at) < left
             going = paid if going is None else going & paid
         return rows if going is None or bool(going.all()) else rows.keep(going)
 
@@ -89,16 +89,23 @@ class Search:
             self.closest.offer(rows.at, seen, torch.where(won, far, torch.inf))
         return won
 
-    def judge(self, rows: R) -> tuple[R, Tensor]:
-        """One more look at the rows that are live: those rows, and whether each has succeeded."""
+    def look(self, rows: R) -> tuple[R, Tensor]:
+        """One more look at the rows that are live: those rows and their scores, with what they show on record."""
         rows = self.live(rows)
         if not len(rows.at):
-            return rows, torch.zeros_like(rows.at, dtype=torch.bool)
+            return rows, rows.z.new_zeros(0, 2)
         seen = self.landed(rows)
-        return rows, self.record(rows, seen, self.view.scores(seen, rows.at))
+        scores = self.view.scores(seen, rows.at)
+        self.record(rows, seen, scores)
+        return rows, scores
+
+    def judge(self, rows: R) -> tuple[R, Tensor]:
+        """The same: those rows, and whether each has succeeded."""
+        rows, scores = self.look(rows)
+        return rows, succeeded(self.view, scores, rows.y)
 
 
-def _place(at: Tensor) -> Tensor:
+def place(at: Tensor) -> Tensor:
     """How many earlier rows each row's point has."""
     order = at.argsort(stable=True)
     ordered = at[order]

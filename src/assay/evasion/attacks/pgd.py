@@ -8,13 +8,20 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from assay.evasion.attacks.gradient import LossName, as_rows, expected, expected_scores, objective, succeeded
+from assay.evasion.attacks.gradient import (
+    LossName,
+    as_rows,
+    expected,
+    expected_scores,
+    movable,
+    objective,
+    succeeded,
+)
 from assay.evasion.threat import Ball
 from assay.numerics.balls import rowwise
 from assay.numerics.frontier import Frontier
 from assay.numerics.seeds import Stream
 from assay.targets.access import Access
-from assay.targets.base import Bounds
 from assay.threats import View
 
 
@@ -84,7 +91,7 @@ class PGD:
                 mean = gradient.abs().flatten(1).sum(1).clamp_min(torch.finfo(gradient.dtype).tiny)
                 gradient = memory = self.momentum * memory + gradient / rowwise(mean, gradient)
             if budget.norm <= 1:  # few coordinates move: none that is at the box's edge already
-                gradient = _movable(gradient, z, view.bounds)
+                gradient = movable(gradient, z, view.bounds)
             z = budget.project(z + length * budget.steepest(gradient, density=self.density), x0, view.bounds)
         frontier.settle(at, z, succeeded(view, expected_scores(view, z, at, self.draws), label))
         return frontier.found
@@ -95,12 +102,6 @@ class PGD:
     def _length(self, budget: Ball) -> float:
         share = self.step if self.step is not None else max(2.5 / self.steps, 0.01)
         return share * budget.radius if budget.norm else budget.radius
-
-
-def _movable(gradient: Tensor, z: Tensor, bounds: Bounds) -> Tensor:
-    """The gradient without the coordinates that it would carry out of the box."""
-    stuck = ((z >= bounds.upper) & (gradient > 0)) | ((z <= bounds.lower) & (gradient < 0))
-    return gradient.masked_fill(stuck, 0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,8 +29,8 @@ class StatisticalOdds:
     that know it.
     *Held to*: the shifts of a linear model; 95 % of CIFAR-10 images lost to an attack that knows it, at Linf 8/255 and
     5 % false positives.
-    *Measured*: the shifts to 20 % with 200 inputs (`tests/evasion/defenses/test_detection.py`); of 40 images PGD on
-    the joint margin leaves 0 %, feature collision with its refinement 0 % (`benchmarks/detectors.py`).
+    *Measured*: the shifts to 10 % (`tests/evasion/defenses/test_detection.py`); of 40 images PGD on the joint margin
+    leaves 0 %, feature collision with its refinement 0 % (`benchmarks/detectors.py`).
 
     The noise is drawn from torch's global random numbers, which a game seeds and hands back.
 
