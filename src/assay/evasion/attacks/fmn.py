@@ -60,8 +60,8 @@ class FMN:
     *Held to*: the nearest that any peer found on an adversarially trained CIFAR-10 network (CNN-A, 100 points): median
     0.01706 in Linf, 0.5028 in L2 and 4.978 in L1 (adv-lib 0.2.8 FAB, 900 backwards), 10 in L0 (σ-zero, 100); peers'
     FMN: 0.01796, 0.5556, 5.815 and 11.5 (100 backwards).
-    *Measured*: nearer in every norm, 0.0153 in Linf, with 180 backwards (`tests/evasion/attacks/test_fmn.py`); on a plain
-    MNIST network 0.0735, 1.091, 6.40 and 7, where the nearest of any peer are 0.0743, 1.101, 6.75 and 8.
+    *Measured*: nearer in every norm, 0.0153 in Linf, with 180 backwards (`tests/evasion/attacks/test_fmn.py`); on a
+    plain MNIST network 0.0735, 1.091, 6.40 and 7, where the nearest of any peer are 0.0743, 1.101, 6.75 and 8.
 
     Example:
         >>> from assay import demo, evasion
