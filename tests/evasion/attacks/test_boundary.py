@@ -110,3 +110,11 @@ def test_finds_images_of_eight_bits():
     assert budget.contains(found.found, x, target.bounds).all()
     reals, _ = nearest(Boundary(), target, x, y, 2.0, 500)
     assert float(found.length.median()) <= float(reals.length.median()) + 0.05  # what rounding may cost
+
+
+def test_what_errs_by_itself_has_nothing_to_pay_for():
+    target, x, y = digits()
+    found, view = nearest(Boundary(), target, x, (y + 1) % 10, 2.0, 500)
+    assert (found.length < 1e-6).all()
+    assert torch.isfinite(found.found).all()
+    assert (view.meter.queries < 100).all()

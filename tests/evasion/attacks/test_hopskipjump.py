@@ -131,3 +131,12 @@ def test_plays_on_single_numbers():
         assert torch.isfinite(found.found).all()
         assert (view.meter.queries <= 60).all()
         torch.testing.assert_close(found.length[reached], model.exact(norm)[reached], rtol=5e-3, atol=0)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_what_errs_by_itself_has_nothing_to_pay_for(norm):
+    target, x, y = digits()
+    found, view = nearest(HopSkipJump(), target, x, (y + 1) % 10, norm, 500)
+    assert (found.length < 1e-6).all()
+    assert torch.isfinite(found.found).all()
+    assert (view.meter.queries < 100).all()

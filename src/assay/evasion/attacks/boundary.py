@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 from itertools import count
 from typing import ClassVar, Literal
@@ -27,8 +28,8 @@ _SUCCESS = 0.25
 _PACE = 0.1
 """How fast the steps follow the successes: at most by so much of their logarithm."""
 
-_FIRST = 0.1
-"""The first orthogonal step, in parts of the perturbation's length."""
+_FIRST, _LEAST, _MOST = 0.1, 1e-4, 1.0
+"""The first, the shortest and the longest orthogonal step, in parts of the perturbation's length."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,4 +135,5 @@ def _stride(oracle: Oracle, rows: _Rows, directions: Directions, number: int) ->
     taken = won.nonzero()[:, 0]
     delta = z[taken] - rows.x[taken]
     rows.delta[taken], rows.far[taken] = delta, distance(delta, 2)
-    rows.steps[:, number % 2] += _PACE * (won.to(length.dtype) - _SUCCESS)
+    longer = rows.steps[:, number % 2] + _PACE * (won.to(length.dtype) - _SUCCESS)
+    rows.steps[:, number % 2] = longer.clamp(math.log(_LEAST), math.log(_MOST))

@@ -20,8 +20,8 @@ _SIDES = (0, 4, 7, 2, 1)
 _CLOSE = 2.0**-9
 """How near to the boundary a search begins, in parts of its distance from the original."""
 
-_HALVINGS = 48
-"""The most bisections: of a point that errs by itself the nearest success is infinitely near."""
+_HALVINGS = 24
+"""The most bisections; after so many successes the original itself is asked whether it errs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +50,12 @@ class Oracle:
         return cls(view, x, y, budget, left, Closest.over(x))
 
     def live(self, at: Tensor) -> Tensor:
-        """Which of these points have queries left and nothing within a finite radius yet, bool ``[rows]``."""
-        going = self.left[at] > 0
-        if self.budget.radius < float("inf"):
-            going &= ~(self.closest.length[at] <= self.budget.radius)
-        return going
+        """Which of these points have queries left and something to look for, bool ``[rows]``.
+
+        With a finite radius that is a success within it, else one that is nearer still.
+        """
+        enough = self.budget.radius if self.budget.radius < float("inf") else 0.0
+        return (self.left[at] > 0) & ~(self.closest.length[at] <= enough)
 
     def judge(self, z: Tensor, at: Tensor) -> Tensor:
         """Which rows succeed, one row a point; those that do are offered to ``closest``.
@@ -128,4 +129,6 @@ def bisected(oracle: Oracle, z: Tensor, at: Tensor) -> Tensor:
         share = (low[rows] + high[rows]) / 2
         won = oracle.judge(x[rows] + rowwise(share, z) * (z[rows] - x[rows]), at[rows])
         high[rows], low[rows] = torch.where(won, share, high[rows]), torch.where(won, low[rows], share)
+    rows = (high <= 2.0**-_HALVINGS).nonzero()[:, 0]
+    oracle.judge(x[rows], at[rows])
     return x + rowwise(high, z) * (z - x)
