@@ -321,7 +321,7 @@ def test_detectors_that_need_scores_alone_go_around_targets_without_a_module(dig
     assert caught.value.code == "PRF140"
 
 
-def test_detectors_go_around_one_another(digits) -> None:
+def test_detectors_go_around_other_defenses_but_not_around_one_another(digits) -> None:
     inner = evasion.Smoothing(sigma=0.1, n=10, gradient_draws=2).protect(digits.target)
     x, y = (part[:100] for part in digits.natural)
     safe = evasion.FeatureSqueezing(means=(0, 3, 2.0)).fit(inner, x, y).protect(inner)
@@ -330,6 +330,9 @@ def test_detectors_go_around_one_another(digits) -> None:
     graded = safe.adapted().graded(x[:4], margin, y[:4])
     assert graded.scores.shape == (4, 11)
     assert bool((graded.gradient != 0).flatten(1).any(1).all())
+    with pytest.raises(TargetError) as caught:
+        evasion.FeatureSqueezing(means=(0, 3, 2.0)).fit(safe, x, y)
+    assert caught.value.code == "PRF140"
 
 
 def test_tables_are_squeezed_by_rounding_alone() -> None:

@@ -29,10 +29,11 @@ class FeatureCollision:
     choice against detectors in Tramèr, Carlini, Brendel & Mądry, NeurIPS 2020: whatever a detector looks at in the
     network, it sees a natural input.
     *Needs*: weights, for the features, and natural inputs that the adversary holds (``view.examples``).
-    *Cost*: 1 forward for each example, shared by all points; per point 1 forward to choose its guides, and per guide
-    and step 1 forward + 1 backward. Those are passes of the bare network, which does not know a refusal: every
-    ``every`` steps the rows that it gets wrong cost 1 query more, to see what the guarded target says. The last
-    ``refine`` steps are those of PGD on the view's margin, from the best row of each point, at the view's price.
+    *Cost*: 1 forward for each example, and 2 to find the layers, shared by all points. Per point 1 forward to choose its
+    guides, and per guide and step 1 forward + 1 backward. Those are passes of the bare network, which does not know a
+    refusal: every ``every`` steps the rows that it gets wrong cost 1 query more, to see what the guarded target says.
+    Then 1 query for each guide, and ``refine`` steps of PGD on the view's margin from the best row of each point, at
+    the view's price. A broken point stops paying, unless the target is randomized: then the last iterate counts.
     *Blind spots*: a detector that looks at the input itself; examples too few or too far in feature space.
     *Held to*: at most 5 % of CIFAR-10 images left of each of four detectors, at Linf 8/255 and 5 % false positives; a
     linear model, on which it ends where the guide is projected to.
@@ -87,7 +88,7 @@ class FeatureCollision:
         frontier = Frontier.over(x)
         if not len(x):
             return frontier.found
-        held = _Held.by(view, self.layers or chosen(view.module(), x, self.count))
+        held = _Held.by(view, self.layers, self.count)
         rows = self._collide(view, held, self._paired(view, held, x, y), budget, frontier)
         if len(rows.at):
             self._refine(view, rows, budget, frontier)
@@ -212,12 +213,16 @@ class _Held(NamedTuple):
     labels: Tensor
 
     @classmethod
-    def by(cls, view: View, names: tuple[str, ...]) -> Self:
+    def by(cls, view: View, names: tuple[str, ...], count: int) -> Self:
         """Looks at every example once. Raises ``Denied`` (THR107) where there are none."""
         rehearsal = view.rehearsal()
         x = cast(Examples, view.examples).x
+        at = torch.arange(len(x), device=x.device)
+        if not names:
+            names = chosen(rehearsal.module(), x[:2], count)
+            rehearsal.charge(at[:2], forwards=1)
         blank = cls(names, (), torch.zeros(0, dtype=torch.int64, device=x.device))
-        scores, features = blank.look(rehearsal, x, torch.arange(len(x), device=x.device))
+        scores, features = blank.look(rehearsal, x, at)
         view.book(rehearsal)
         return cls(names, features, scores.argmax(1))
 

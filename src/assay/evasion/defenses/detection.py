@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from assay.errors import ConfigError, TargetError
 from assay.numerics.intervals import clopper_pearson_lower, clopper_pearson_upper
 from assay.targets.access import Access
-from assay.targets.base import Bounds, Graded, Loss, Target, WhiteBox, passed_on
+from assay.targets.base import Bounds, Graded, Loss, Target, WhiteBox, passed_on, refuses
 from assay.targets.defended import Parts, adapted_of, bare_of, naive_of, parts_of
 from assay.targets.differentiable import Network
 
@@ -325,8 +325,11 @@ def prepared(target: Target, x: Tensor, y: Tensor, needs: Access) -> tuple[Tenso
     """Natural inputs and their labels where the target lives.
 
     Raises:
-        TargetError: PRF140 where the target does not offer what the detector needs, or its module is not all of it.
+        TargetError: PRF140 where the target does not offer what the detector needs, its module is not all of it, or
+            it refuses inputs already.
     """
+    if refuses(target):
+        raise TargetError("PRF140", f"{target.name} refuses inputs already: two refusals would be taken for a class")
     if target.offers < needs:
         raise TargetError("PRF140", f"the detector needs {needs}, and {target.name} offers {target.offers}")
     x, y = x.to(target.device, target.dtype), y.to(target.device, torch.int64)
