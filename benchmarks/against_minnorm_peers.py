@@ -59,6 +59,13 @@ class Contest:
 STEPS, SEARCHES = 100, 9
 """Gradient steps of one search, and searches for a constant. Ours, where nothing is said, has its defaults."""
 
+BRENDEL_BETHGE = {
+    "linf": "LinfinityBrendelBethgeAttack",
+    "l2": "L2BrendelBethgeAttack",
+    "l1": "L1BrendelBethgeAttack",
+    "l0": "L0BrendelBethgeAttack",
+}
+
 CONTESTS: Sequence[Contest] = (
     Contest("DeepFool", "l2", {}, (
         foolbox("L2DeepFoolAttack"), art("DeepFool", labels=False), torchattacks("DeepFool"), adv_lib("df", norm=2),
@@ -90,10 +97,8 @@ CONTESTS: Sequence[Contest] = (
     Contest("NewtonFool", "l2", {}, (
         foolbox("NewtonFoolAttack", steps=STEPS), art("NewtonFool", labels=False, softmax=True, max_iter=STEPS),
     )),
-    Contest("BrendelBethge", "linf", {}, (foolbox("LinfinityBrendelBethgeAttack", starts=True, steps=STEPS),)),
-    Contest("BrendelBethge", "l2", {}, (foolbox("L2BrendelBethgeAttack", starts=True, steps=STEPS),)),
-    Contest("BrendelBethge", "l1", {}, (foolbox("L1BrendelBethgeAttack", starts=True, steps=STEPS),)),
-    Contest("BrendelBethge", "l0", {}, (foolbox("L0BrendelBethgeAttack", starts=True, steps=STEPS),)),
+    *(Contest("BrendelBethge", norm, {}, (foolbox(name, steps=STEPS), foolbox(name, starts=True, steps=STEPS)))
+      for norm, name in BRENDEL_BETHGE.items()),
     Contest("SigmaZero", "l0", {"steps": STEPS}, (adv_lib("sigma_zero", num_steps=STEPS),)),
     Contest("JSMA", "l0", {}, (
         art("SaliencyMapMethod", theta=1.0, gamma=0.1), torchattacks("JSMA", targeted=True, theta=1.0, gamma=0.1),

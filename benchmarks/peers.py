@@ -80,7 +80,7 @@ def foolbox(name: str, /, *, starts: bool = False, **settings: Any) -> Peer:
         given = {"starting_points": others(x, y)} if starts else {}
         return cast(Tensor, attack(wrapped, x, y, epsilons=None, **given)[1])
 
-    return Peer("foolbox", name, words(settings), run)
+    return Peer("foolbox", name, words(settings | ({"start": "given"} if starts else {})), run)
 
 
 def others(x: Tensor, y: Tensor) -> Tensor:
