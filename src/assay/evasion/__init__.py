@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.pgd import FGSM as FGSM
     from assay.evasion.attacks.pgd import MIFGSM as MIFGSM
     from assay.evasion.attacks.pgd import PGD as PGD
+    from assay.evasion.attacks.pixel import PixelAttack as PixelAttack
     from assay.evasion.attacks.simba import SimBA as SimBA
     from assay.evasion.attacks.spsa import SPSA as SPSA
     from assay.evasion.attacks.square import Square as Square
+    from assay.evasion.attacks.threshold import ThresholdAttack as ThresholdAttack
     from assay.evasion.attacks.zoo_attack import ZOO as ZOO
     from assay.evasion.defenses.adversarial_training import AdversarialTraining as AdversarialTraining
     from assay.evasion.defenses.smoothing import Smoothing as Smoothing
@@ -49,12 +51,14 @@ _LAZY = {
     "NES": "assay.evasion.attacks.nes",
     "PGD": "assay.evasion.attacks.pgd",
     "EvasionGame": "assay.evasion.game",
+    "PixelAttack": "assay.evasion.attacks.pixel",
     "SPSA": "assay.evasion.attacks.spsa",
     "SimBA": "assay.evasion.attacks.simba",
     "Smoothing": "assay.evasion.defenses.smoothing",
     "SmoothingRadius": "assay.evasion.proofs.smoothing",
     "Square": "assay.evasion.attacks.square",
     "TargetedAPGD": "assay.evasion.attacks.apgd",
+    "ThresholdAttack": "assay.evasion.attacks.threshold",
     "ZOO": "assay.evasion.attacks.zoo_attack",
 }
 
