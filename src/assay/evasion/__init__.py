@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.pgd import FGSM as FGSM
     from assay.evasion.attacks.pgd import MIFGSM as MIFGSM
     from assay.evasion.attacks.pgd import PGD as PGD
+    from assay.evasion.attacks.pixel import PixelAttack as PixelAttack
     from assay.evasion.attacks.record_search import RecordSearch as RecordSearch
     from assay.evasion.attacks.sigma_zero import SigmaZero as SigmaZero
     from assay.evasion.attacks.simba import SimBA as SimBA
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from assay.evasion.attacks.spatial import StAdv as StAdv
     from assay.evasion.attacks.spsa import SPSA as SPSA
     from assay.evasion.attacks.square import Square as Square
+    from assay.evasion.attacks.threshold import ThresholdAttack as ThresholdAttack
     from assay.evasion.attacks.transfer import Transfer as Transfer
     from assay.evasion.attacks.tree_exact import TreeExact as TreeExact
     from assay.evasion.attacks.universal import UniversalPerturbation as UniversalPerturbation
@@ -114,6 +116,7 @@ _LAZY = {
     "NES": "assay.evasion.attacks.nes",
     "NewtonFool": "assay.evasion.attacks.newtonfool",
     "PGD": "assay.evasion.attacks.pgd",
+    "PixelAttack": "assay.evasion.attacks.pixel",
     "RandomResizePad": "assay.evasion.defenses.cleansing.resizing",
     "RecordSearch": "assay.evasion.attacks.record_search",
     "Records": "assay.evasion.records",
@@ -133,6 +136,7 @@ _LAZY = {
     "StatisticalOdds": "assay.evasion.defenses.odds",
     "TargetedAPGD": "assay.evasion.attacks.apgd",
     "Temperature": "assay.evasion.defenses.obfuscation.temperature",
+    "ThresholdAttack": "assay.evasion.attacks.threshold",
     "TotalVariation": "assay.evasion.defenses.cleansing.total_variation",
     "Transfer": "assay.evasion.attacks.transfer",
     "TreeExact": "assay.evasion.attacks.tree_exact",

@@ -15,6 +15,7 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor
 
+from assay.numerics.balls import rowwise
 from assay.numerics.seeds import Stream
 
 
@@ -33,6 +34,9 @@ class Evolution(Protocol):
 
     def keep(self, mask: Tensor) -> Self:
         """The searches under the mask."""
+
+    def renewed(self, mask: Tensor, other: Self) -> Self:
+        """This search with the rows under the mask those of another one of the same size."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +72,10 @@ class DifferentialEvolution:
         return self.population.shape[1]
 
     def ask(self, rng: Stream) -> Tensor:
-        """A mutant for each member: another one plus a weighted difference; what leaves the cube is drawn anew."""
-        if bool(torch.isinf(self.losses).all()):
-            return self.population
+        """A mutant for each member: another one plus a weighted difference; what leaves the cube is drawn anew.
+
+        Of a row of which nothing was judged yet, the population itself.
+        """
         base, plus, minus = (self._pick(column) for column in self._others(rng.fold("others")))
         if self.greedy:
             base = self._pick(self.losses.argmin(1, keepdim=True).expand_as(self.losses))
@@ -78,7 +83,9 @@ class DifferentialEvolution:
         weight = low + (high - low) * rng.fold("weight").uniform(1, 1, dtype=torch.float64)
         mutants = base + weight * (plus - minus)
         fresh = rng.fold("fresh").uniform(*mutants.shape[1:], dtype=torch.float64)
-        return torch.where((mutants < 0) | (mutants > 1), fresh, mutants)
+        mutants = torch.where((mutants < 0) | (mutants > 1), fresh, mutants)
+        judged = torch.isfinite(self.losses).any(1)
+        return torch.where(judged[:, None, None], mutants, self.population)
 
     def tell(self, candidates: Tensor, losses: Tensor) -> DifferentialEvolution:
         """Each candidate takes the place of its parent where it is better."""
@@ -89,6 +96,11 @@ class DifferentialEvolution:
     def keep(self, mask: Tensor) -> DifferentialEvolution:
         """The searches under the mask."""
         return replace(self, population=self.population[mask], losses=self.losses[mask])
+
+    def renewed(self, mask: Tensor, other: DifferentialEvolution) -> DifferentialEvolution:
+        """This search with the rows under the mask those of ``other``."""
+        return replace(self, population=torch.where(mask[:, None, None], other.population, self.population),
+                       losses=torch.where(mask[:, None], other.losses, self.losses))
 
     def _pick(self, index: Tensor) -> Tensor:
         return self.population.gather(1, index[:, :, None].expand_as(self.population))
@@ -213,6 +225,16 @@ class CMAES:
         return replace(self, mean=self.mean[mask], sigma=self.sigma[mask], path_sigma=self.path_sigma[mask],
                        path_c=self.path_c[mask], covariance=self.covariance[mask], root=self.root[mask],
                        inverse=self.inverse[mask])
+
+    def renewed(self, mask: Tensor, other: CMAES) -> CMAES:
+        """This search with the rows under the mask those of ``other``."""
+        def merged(own: Tensor, new: Tensor) -> Tensor:
+            return torch.where(rowwise(mask, own), new, own)
+
+        return replace(self, mean=merged(self.mean, other.mean), sigma=merged(self.sigma, other.sigma),
+                       path_sigma=merged(self.path_sigma, other.path_sigma), path_c=merged(self.path_c, other.path_c),
+                       covariance=merged(self.covariance, other.covariance), root=merged(self.root, other.root),
+                       inverse=merged(self.inverse, other.inverse))
 
     @property
     def _separable(self) -> bool:

@@ -74,7 +74,8 @@ class RecordSearch:
     *Blind spots*: fields of which only several together help, none alone; scores that are rounded; values between the
     quantiles.
     *Held to*: enumeration of every valid change of one field, and of two, on small tables.
-    *Measured*: that (``tests/evasion/attacks/test_record_search.py``), and on the census data there.
+    *Measured*: as few fields on all of 96 points (`tests/evasion/attacks/test_record_search.py`); on the census data
+    there, 1 field suffices for 78 of 88 people and a gradient boosting, and every record is valid.
 
     Example:
         >>> import numpy as np
