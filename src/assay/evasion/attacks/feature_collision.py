@@ -30,10 +30,11 @@ class FeatureCollision:
     network, it sees a natural input.
     *Needs*: weights, for the features, and natural inputs that the adversary holds (``view.examples``).
     *Cost*: 1 forward for each example, and 2 to find the layers, shared by all points. Per point 1 forward to choose
-    its guides, and per guide and step 1 forward + 1 backward. Those are passes of the bare network, which does not know a
-    refusal: every ``every`` steps the rows that it gets wrong cost 1 query more, to see what the guarded target says.
-    Then 1 query for each guide, and ``refine`` steps of PGD on the view's margin from the best row of each point, at
-    the view's price. A broken point stops paying, unless the target is randomized: then the last iterate counts.
+    its guides, and per guide and step 1 forward + 1 backward. Those are passes of the bare network, which does not
+    know a refusal: every ``every`` steps the rows that it gets wrong cost 1 query more, to see what the guarded
+    target says. Then 1 query for each guide, and ``refine`` steps of PGD on the view's margin from the best row of
+    each point, at the view's price. A broken point stops paying, unless the target is randomized: then the last
+    iterate counts.
     *Blind spots*: a detector that looks at the input itself; examples too few or too far in feature space.
     *Held to*: at most 5 % of CIFAR-10 images left of each of four detectors, at Linf 8/255 and 5 % false positives; a
     linear model, on which it ends where the guide is projected to.
