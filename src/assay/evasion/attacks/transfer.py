@@ -30,7 +30,7 @@ class Transfer:
     *Blind spots*: targets that learned other features than the surrogates; a failure says little about the target.
     *Held to*: torchattacks 3.5.1 from a CIFAR ResNet-56 to a ResNet-20, 60 images, Linf 4/255, 10 steps: MIFGSM fools
     75 %, DIFGSM 72 %.
-    *Measured*: 75 % with momentum, 75 % with diverse inputs too (`tests/evasion/attacks/test_transfer.py`).
+    *Measured*: 75 % with momentum, 70 to 75 % with diverse inputs too (`tests/evasion/attacks/test_transfer.py`).
 
     The surrogates' losses are summed, which leaves their scales as they are. Diverse inputs and translations are for
     images ``[rows, channels, height, width]``; of other inputs both are left out.
