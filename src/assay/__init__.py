@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from assay import demo as demo
     from assay import evasion as evasion
+    from assay import privacy as privacy
     from assay import targets as targets
     from assay.api import audit as audit
     from assay.api import report as report
@@ -24,6 +25,7 @@ _LAZY = {
     "compare": ("assay.evidence.compare", "compare"),
     "demo": ("assay.demo", ""),
     "evasion": ("assay.evasion", ""),
+    "privacy": ("assay.privacy", ""),
     "report": ("assay.api", "report"),
     "targets": ("assay.targets", ""),
 }

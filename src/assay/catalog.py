@@ -81,6 +81,15 @@ def _proof(name: str, entry: str, summary: str, norms: tuple[str, ...] = _BALLS,
                 needs=needs, norms=norms)
 
 
+def _leak(name: str, entry: str, summary: str, *, needs: str = "scores", stage: Stage = "model") -> Card:
+    return Card(name=f"privacy.{name}", kind="attack", entry=f"assay.privacy.{entry}", summary=summary, needs=needs,
+                stage=stage, atlas=("AML.T0024.000",), nist=("NISTAML.03",), owasp=("ML04:2023",))
+
+
+def _private(name: str, entry: str, summary: str, *, kind: Kind = "defense", stage: Stage = "training") -> Card:
+    return Card(name=f"privacy.{name}", kind=kind, entry=f"assay.privacy.{entry}", summary=summary, stage=stage)
+
+
 CARDS: tuple[Card, ...] = (
     Card(name="evasion.game", kind="game", entry="assay.evasion.game:EvasionGame",
          summary="Inputs changed at test time, within a budget, until the prediction is wrong."),

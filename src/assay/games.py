@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
@@ -106,3 +106,30 @@ class Game(Protocol):
 
     def replay(self, evidence: Evidence, target: Target) -> Replay:
         """Re-judges the artefacts of ``evidence`` on a fresh evaluation of ``target``."""
+
+
+def name_of(method: object) -> str:
+    """A method as evidence names it: its class and the parameters that differ from their defaults."""
+    return _called(method, _word)
+
+
+def identity_of(method: object) -> str:
+    """What tells a method from every other: its name, and the fingerprints of the models among its parameters."""
+    return _called(method, lambda value: repr(value.fingerprint()) if isinstance(value, Target) else repr(value))
+
+
+def _called(method: object, said: Callable[[object], str]) -> str:
+    if not is_dataclass(method):
+        return f"{type(method).__name__}()"
+    values = [(f, getattr(method, f.name)) for f in fields(method)]
+    changed = [f"{f.name}={_each(value, said)}" for f, value in values if value is not f.default and value != f.default]
+    return f"{type(method).__name__}({', '.join(changed)})"
+
+
+def _each(value: object, said: Callable[[object], str]) -> str:
+    return f"({', '.join(map(said, value))})" if isinstance(value, tuple) else said(value)
+
+
+def _word(value: object) -> str:
+    """A model by its name, anything else as Python writes it."""
+    return value.name if isinstance(value, Target) else repr(value)

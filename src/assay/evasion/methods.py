@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import fields, is_dataclass
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from assay.evasion.threat import Ball
+from assay.games import identity_of as identity_of
+from assay.games import name_of as name_of
 from assay.numerics.seeds import Stream
 from assay.targets.access import Access
-from assay.targets.base import Target
 from assay.threats import View
 
 
@@ -92,33 +91,6 @@ class Surveyor(Certifier, Protocol):
 
 
 Method = Perturber | Cascade | Certifier
-
-
-def name_of(method: object) -> str:
-    """A method as evidence names it: its class and the parameters that differ from their defaults."""
-    return _called(method, _word)
-
-
-def identity_of(method: object) -> str:
-    """What tells a method from every other: its name, and the fingerprints of the models among its parameters."""
-    return _called(method, lambda value: repr(value.fingerprint()) if isinstance(value, Target) else repr(value))
-
-
-def _called(method: object, said: Callable[[object], str]) -> str:
-    if not is_dataclass(method):
-        return f"{type(method).__name__}()"
-    values = [(f, getattr(method, f.name)) for f in fields(method)]
-    changed = [f"{f.name}={_each(value, said)}" for f, value in values if value is not f.default and value != f.default]
-    return f"{type(method).__name__}({', '.join(changed)})"
-
-
-def _each(value: object, said: Callable[[object], str]) -> str:
-    return f"({', '.join(map(said, value))})" if isinstance(value, tuple) else said(value)
-
-
-def _word(value: object) -> str:
-    """A model by its name, anything else as Python writes it."""
-    return value.name if isinstance(value, Target) else repr(value)
 
 
 ALL_NORMS = frozenset({float("inf"), 2.0, 1.0, 0.0})

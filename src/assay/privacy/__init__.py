@@ -1,0 +1,34 @@
+"""Privacy: what a model gives away about its training data, bracketed between an attack and a proof."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from assay.privacy.rates import Operating as Operating
+    from assay.privacy.rates import Rate as Rate
+    from assay.privacy.rates import Scores as Scores
+    from assay.privacy.signals import Signals as Signals
+    from assay.privacy.signals import balanced_keep as balanced_keep
+    from assay.privacy.signals import logit_of_probability as logit_of_probability
+    from assay.privacy.signals import logit_scale as logit_scale
+
+_LAZY = {
+    "Operating": ("assay.privacy.rates", "Operating"),
+    "Rate": ("assay.privacy.rates", "Rate"),
+    "Scores": ("assay.privacy.rates", "Scores"),
+    "Signals": ("assay.privacy.signals", "Signals"),
+    "balanced_keep": ("assay.privacy.signals", "balanced_keep"),
+    "logit_of_probability": ("assay.privacy.signals", "logit_of_probability"),
+    "logit_scale": ("assay.privacy.signals", "logit_scale"),
+}
+
+__all__ = sorted(_LAZY)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _LAZY[name]
+    return getattr(import_module(module), attribute)

@@ -1,0 +1,1 @@
+"""How a model's training data is got at: one file, one method, one paper."""

@@ -1,0 +1,1 @@
+"""Differential privacy put to the test: an epsilon that a procedure demonstrably leaks."""

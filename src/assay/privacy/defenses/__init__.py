@@ -1,0 +1,1 @@
+"""What lessens the leak: private training, and cheap measures that claim to."""

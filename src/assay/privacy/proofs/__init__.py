@@ -1,0 +1,1 @@
+"""Accountants: the privacy loss that cannot be exceeded."""
