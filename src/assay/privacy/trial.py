@@ -11,7 +11,6 @@ from assay.evidence.bound import Bound
 from assay.evidence.record import Artefact, Cost, Doubt, Evidence, Kind, Threat, content_hash, not_run
 from assay.games import Progress, identity_of, name_of
 
-
 FREE = Cost()
 """Nothing spent."""
 
