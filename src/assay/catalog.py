@@ -170,6 +170,15 @@ CARDS: tuple[Card, ...] = (
              "A detector: distances of features to class-conditional Gaussians.", "serving"),
     _defense("statistical-odds", "odds:StatisticalOdds",
              "A detector: log-odds that shift oddly under noise.", "serving"),
+    Card(name="privacy.game", kind="game", entry="assay.privacy.games.membership:MembershipGame", stage="training",
+         summary="Which examples was a model trained on? Asked of models trained on random halves."),
+    _leak("loss-threshold", "attacks.loss:LossThreshold", "One threshold on the loss for all examples."),
+    _leak("calibrated-loss", "attacks.loss:CalibratedLoss", "The loss beside what is usual of the example."),
+    _leak("modified-entropy", "attacks.loss:ModifiedEntropy", "Entropy that counts the label apart."),
+    _leak("gap", "attacks.loss:Gap", "Whether the label is right, and nothing more.", needs="labels"),
+    _leak("lira", "attacks.lira:LiRA", "A likelihood ratio of Gaussians fitted to each example."),
+    _leak("conjugate-lira", "attacks.conjugate_lira:ConjugateLiRA", "LiRA with a learned prior, for few shadow models."),
+    _leak("rmia", "attacks.rmia:RMIA", "Likelihood ratios ranked against other examples."),
 )
 """The rows of the house itself."""
 

@@ -6,6 +6,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from assay.privacy.attacks.conjugate_lira import ConjugateLiRA as ConjugateLiRA
+    from assay.privacy.attacks.lira import LiRA as LiRA
+    from assay.privacy.attacks.loss import CalibratedLoss as CalibratedLoss
+    from assay.privacy.attacks.loss import Gap as Gap
+    from assay.privacy.attacks.loss import LossThreshold as LossThreshold
+    from assay.privacy.attacks.loss import ModifiedEntropy as ModifiedEntropy
+    from assay.privacy.attacks.rmia import RMIA as RMIA
+    from assay.privacy.methods import Sight as Sight
+    from assay.privacy.methods import judge as judge
     from assay.privacy.rates import Operating as Operating
     from assay.privacy.rates import Rate as Rate
     from assay.privacy.rates import Scores as Scores
@@ -15,11 +24,20 @@ if TYPE_CHECKING:
     from assay.privacy.signals import logit_scale as logit_scale
 
 _LAZY = {
+    "CalibratedLoss": ("assay.privacy.attacks.loss", "CalibratedLoss"),
+    "ConjugateLiRA": ("assay.privacy.attacks.conjugate_lira", "ConjugateLiRA"),
+    "Gap": ("assay.privacy.attacks.loss", "Gap"),
+    "LiRA": ("assay.privacy.attacks.lira", "LiRA"),
+    "LossThreshold": ("assay.privacy.attacks.loss", "LossThreshold"),
+    "ModifiedEntropy": ("assay.privacy.attacks.loss", "ModifiedEntropy"),
     "Operating": ("assay.privacy.rates", "Operating"),
+    "RMIA": ("assay.privacy.attacks.rmia", "RMIA"),
     "Rate": ("assay.privacy.rates", "Rate"),
     "Scores": ("assay.privacy.rates", "Scores"),
+    "Sight": ("assay.privacy.methods", "Sight"),
     "Signals": ("assay.privacy.signals", "Signals"),
     "balanced_keep": ("assay.privacy.signals", "balanced_keep"),
+    "judge": ("assay.privacy.methods", "judge"),
     "logit_of_probability": ("assay.privacy.signals", "logit_of_probability"),
     "logit_scale": ("assay.privacy.signals", "logit_scale"),
 }
