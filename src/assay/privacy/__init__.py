@@ -6,6 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from assay.privacy.canaries import Blank as Blank
+    from assay.privacy.canaries import Canaries as Canaries
+    from assay.privacy.canaries import Mislabeled as Mislabeled
+    from assay.privacy.canaries import Natural as Natural
+    from assay.privacy.canaries import OutOfDistribution as OutOfDistribution
+    from assay.privacy.canaries import WorstOf as WorstOf
     from assay.privacy.rates import Operating as Operating
     from assay.privacy.rates import Rate as Rate
     from assay.privacy.rates import Scores as Scores
@@ -15,10 +21,16 @@ if TYPE_CHECKING:
     from assay.privacy.signals import logit_scale as logit_scale
 
 _LAZY = {
+    "Blank": ("assay.privacy.canaries", "Blank"),
+    "Canaries": ("assay.privacy.canaries", "Canaries"),
+    "Mislabeled": ("assay.privacy.canaries", "Mislabeled"),
+    "Natural": ("assay.privacy.canaries", "Natural"),
     "Operating": ("assay.privacy.rates", "Operating"),
+    "OutOfDistribution": ("assay.privacy.canaries", "OutOfDistribution"),
     "Rate": ("assay.privacy.rates", "Rate"),
     "Scores": ("assay.privacy.rates", "Scores"),
     "Signals": ("assay.privacy.signals", "Signals"),
+    "WorstOf": ("assay.privacy.canaries", "WorstOf"),
     "balanced_keep": ("assay.privacy.signals", "balanced_keep"),
     "logit_of_probability": ("assay.privacy.signals", "logit_of_probability"),
     "logit_scale": ("assay.privacy.signals", "logit_scale"),
