@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from assay.privacy.attacks.rmia import RMIA as RMIA
     from assay.privacy.methods import Sight as Sight
     from assay.privacy.methods import judge as judge
+    from assay.privacy.canaries import Blank as Blank
+    from assay.privacy.canaries import Canaries as Canaries
+    from assay.privacy.canaries import Mislabeled as Mislabeled
+    from assay.privacy.canaries import Natural as Natural
+    from assay.privacy.canaries import OutOfDistribution as OutOfDistribution
+    from assay.privacy.canaries import WorstOf as WorstOf
     from assay.privacy.rates import Operating as Operating
     from assay.privacy.rates import Rate as Rate
     from assay.privacy.rates import Scores as Scores
@@ -32,10 +38,17 @@ _LAZY = {
     "ModifiedEntropy": ("assay.privacy.attacks.loss", "ModifiedEntropy"),
     "Operating": ("assay.privacy.rates", "Operating"),
     "RMIA": ("assay.privacy.attacks.rmia", "RMIA"),
+    "Blank": ("assay.privacy.canaries", "Blank"),
+    "Canaries": ("assay.privacy.canaries", "Canaries"),
+    "Mislabeled": ("assay.privacy.canaries", "Mislabeled"),
+    "Natural": ("assay.privacy.canaries", "Natural"),
+    "Operating": ("assay.privacy.rates", "Operating"),
+    "OutOfDistribution": ("assay.privacy.canaries", "OutOfDistribution"),
     "Rate": ("assay.privacy.rates", "Rate"),
     "Scores": ("assay.privacy.rates", "Scores"),
     "Sight": ("assay.privacy.methods", "Sight"),
     "Signals": ("assay.privacy.signals", "Signals"),
+    "WorstOf": ("assay.privacy.canaries", "WorstOf"),
     "balanced_keep": ("assay.privacy.signals", "balanced_keep"),
     "judge": ("assay.privacy.methods", "judge"),
     "logit_of_probability": ("assay.privacy.signals", "logit_of_probability"),
