@@ -20,7 +20,8 @@ def replayed(toml: str, folder: Path, found: Sequence[Evidence]) -> Iterator[tup
         AssayError: where target or data cannot be loaded any more.
     """
     plan = Plan.parse(toml, name="the plan in the ledger")
-    dataset, target = load_data(plan.data, folder), load_target(plan.target, folder)
+    dataset = load_data(plan.data, folder)
+    target = load_target(plan.target, folder, dataset)
     trials: dict[tuple[str, str, str], TrialPlan] = {
         (game_of(trial, dataset).budget_named(trial.threat.budget), trial.threat.goal, trial.threat.access): trial
         for trial in plan.trial

@@ -7,20 +7,22 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from assay.privacy.attacks.conjugate_lira import ConjugateLiRA as ConjugateLiRA
+    from assay.privacy.attacks.label_only import LabelOnly as LabelOnly
     from assay.privacy.attacks.lira import LiRA as LiRA
     from assay.privacy.attacks.loss import CalibratedLoss as CalibratedLoss
     from assay.privacy.attacks.loss import Gap as Gap
     from assay.privacy.attacks.loss import LossThreshold as LossThreshold
     from assay.privacy.attacks.loss import ModifiedEntropy as ModifiedEntropy
     from assay.privacy.attacks.rmia import RMIA as RMIA
-    from assay.privacy.methods import Sight as Sight
-    from assay.privacy.methods import judge as judge
     from assay.privacy.canaries import Blank as Blank
     from assay.privacy.canaries import Canaries as Canaries
     from assay.privacy.canaries import Mislabeled as Mislabeled
     from assay.privacy.canaries import Natural as Natural
     from assay.privacy.canaries import OutOfDistribution as OutOfDistribution
     from assay.privacy.canaries import WorstOf as WorstOf
+    from assay.privacy.games.membership import MembershipGame as MembershipGame
+    from assay.privacy.methods import Sight as Sight
+    from assay.privacy.methods import judge as judge
     from assay.privacy.rates import Operating as Operating
     from assay.privacy.rates import Rate as Rate
     from assay.privacy.rates import Scores as Scores
@@ -28,22 +30,27 @@ if TYPE_CHECKING:
     from assay.privacy.signals import balanced_keep as balanced_keep
     from assay.privacy.signals import logit_of_probability as logit_of_probability
     from assay.privacy.signals import logit_scale as logit_scale
+    from assay.privacy.threat import People as People
+    from assay.privacy.threat import labels as labels
+    from assay.privacy.threat import scores as scores
 
 _LAZY = {
+    "Blank": ("assay.privacy.canaries", "Blank"),
     "CalibratedLoss": ("assay.privacy.attacks.loss", "CalibratedLoss"),
+    "Canaries": ("assay.privacy.canaries", "Canaries"),
     "ConjugateLiRA": ("assay.privacy.attacks.conjugate_lira", "ConjugateLiRA"),
     "Gap": ("assay.privacy.attacks.loss", "Gap"),
+    "LabelOnly": ("assay.privacy.attacks.label_only", "LabelOnly"),
     "LiRA": ("assay.privacy.attacks.lira", "LiRA"),
     "LossThreshold": ("assay.privacy.attacks.loss", "LossThreshold"),
-    "ModifiedEntropy": ("assay.privacy.attacks.loss", "ModifiedEntropy"),
-    "Operating": ("assay.privacy.rates", "Operating"),
-    "RMIA": ("assay.privacy.attacks.rmia", "RMIA"),
-    "Blank": ("assay.privacy.canaries", "Blank"),
-    "Canaries": ("assay.privacy.canaries", "Canaries"),
+    "MembershipGame": ("assay.privacy.games.membership", "MembershipGame"),
     "Mislabeled": ("assay.privacy.canaries", "Mislabeled"),
+    "ModifiedEntropy": ("assay.privacy.attacks.loss", "ModifiedEntropy"),
     "Natural": ("assay.privacy.canaries", "Natural"),
     "Operating": ("assay.privacy.rates", "Operating"),
     "OutOfDistribution": ("assay.privacy.canaries", "OutOfDistribution"),
+    "People": ("assay.privacy.threat", "People"),
+    "RMIA": ("assay.privacy.attacks.rmia", "RMIA"),
     "Rate": ("assay.privacy.rates", "Rate"),
     "Scores": ("assay.privacy.rates", "Scores"),
     "Sight": ("assay.privacy.methods", "Sight"),
@@ -51,8 +58,10 @@ _LAZY = {
     "WorstOf": ("assay.privacy.canaries", "WorstOf"),
     "balanced_keep": ("assay.privacy.signals", "balanced_keep"),
     "judge": ("assay.privacy.methods", "judge"),
+    "labels": ("assay.privacy.threat", "labels"),
     "logit_of_probability": ("assay.privacy.signals", "logit_of_probability"),
     "logit_scale": ("assay.privacy.signals", "logit_scale"),
+    "scores": ("assay.privacy.threat", "scores"),
 }
 
 __all__ = sorted(_LAZY)
