@@ -170,6 +170,8 @@ CARDS: tuple[Card, ...] = (
              "A detector: distances of features to class-conditional Gaussians.", "serving"),
     _defense("statistical-odds", "odds:StatisticalOdds",
              "A detector: log-odds that shift oddly under noise.", "serving"),
+    _private("accountant", "proofs.accountant:Accountant", "The epsilon that noisy releases together cannot exceed.",
+             kind="proof"),
 )
 """The rows of the house itself."""
 

@@ -6,6 +6,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from assay.privacy.mechanisms import Composed as Composed
+    from assay.privacy.mechanisms import Gaussian as Gaussian
+    from assay.privacy.mechanisms import Renyi as Renyi
+    from assay.privacy.mechanisms import SampledGaussian as SampledGaussian
+    from assay.privacy.proofs.accountant import Accountant as Accountant
     from assay.privacy.rates import Operating as Operating
     from assay.privacy.rates import Rate as Rate
     from assay.privacy.rates import Scores as Scores
@@ -15,8 +20,13 @@ if TYPE_CHECKING:
     from assay.privacy.signals import logit_scale as logit_scale
 
 _LAZY = {
+    "Accountant": ("assay.privacy.proofs.accountant", "Accountant"),
+    "Composed": ("assay.privacy.mechanisms", "Composed"),
+    "Gaussian": ("assay.privacy.mechanisms", "Gaussian"),
     "Operating": ("assay.privacy.rates", "Operating"),
     "Rate": ("assay.privacy.rates", "Rate"),
+    "Renyi": ("assay.privacy.mechanisms", "Renyi"),
+    "SampledGaussian": ("assay.privacy.mechanisms", "SampledGaussian"),
     "Scores": ("assay.privacy.rates", "Scores"),
     "Signals": ("assay.privacy.signals", "Signals"),
     "balanced_keep": ("assay.privacy.signals", "balanced_keep"),
