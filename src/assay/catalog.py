@@ -180,6 +180,8 @@ CARDS: tuple[Card, ...] = (
     _leak("lira", "attacks.lira:LiRA", "A likelihood ratio of Gaussians fitted to each example."),
     _leak("conjugate-lira", "attacks.conjugate_lira:ConjugateLiRA", "LiRA with a prior learned from all examples."),
     _leak("rmia", "attacks.rmia:RMIA", "Likelihood ratios ranked against other examples."),
+    _private("accountant", "proofs.accountant:Accountant", "The epsilon that noisy releases together cannot exceed.",
+             kind="proof"),
 )
 """The rows of the house itself."""
 

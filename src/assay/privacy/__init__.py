@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from assay.privacy.games.membership import MembershipGame as MembershipGame
     from assay.privacy.methods import Sight as Sight
     from assay.privacy.methods import judge as judge
+    from assay.privacy.mechanisms import Composed as Composed
+    from assay.privacy.mechanisms import Gaussian as Gaussian
+    from assay.privacy.mechanisms import Renyi as Renyi
+    from assay.privacy.mechanisms import SampledGaussian as SampledGaussian
+    from assay.privacy.proofs.accountant import Accountant as Accountant
     from assay.privacy.rates import Operating as Operating
     from assay.privacy.rates import Rate as Rate
     from assay.privacy.rates import Scores as Scores
@@ -47,11 +52,16 @@ _LAZY = {
     "Mislabeled": ("assay.privacy.canaries", "Mislabeled"),
     "ModifiedEntropy": ("assay.privacy.attacks.loss", "ModifiedEntropy"),
     "Natural": ("assay.privacy.canaries", "Natural"),
+    "Accountant": ("assay.privacy.proofs.accountant", "Accountant"),
+    "Composed": ("assay.privacy.mechanisms", "Composed"),
+    "Gaussian": ("assay.privacy.mechanisms", "Gaussian"),
     "Operating": ("assay.privacy.rates", "Operating"),
     "OutOfDistribution": ("assay.privacy.canaries", "OutOfDistribution"),
     "People": ("assay.privacy.threat", "People"),
     "RMIA": ("assay.privacy.attacks.rmia", "RMIA"),
     "Rate": ("assay.privacy.rates", "Rate"),
+    "Renyi": ("assay.privacy.mechanisms", "Renyi"),
+    "SampledGaussian": ("assay.privacy.mechanisms", "SampledGaussian"),
     "Scores": ("assay.privacy.rates", "Scores"),
     "Sight": ("assay.privacy.methods", "Sight"),
     "Signals": ("assay.privacy.signals", "Signals"),
