@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from assay.privacy.canaries import OutOfDistribution as OutOfDistribution
     from assay.privacy.canaries import WorstOf as WorstOf
     from assay.privacy.games.membership import MembershipGame as MembershipGame
-    from assay.privacy.methods import Sight as Sight
-    from assay.privacy.methods import judge as judge
     from assay.privacy.mechanisms import Composed as Composed
     from assay.privacy.mechanisms import Gaussian as Gaussian
     from assay.privacy.mechanisms import Renyi as Renyi
     from assay.privacy.mechanisms import SampledGaussian as SampledGaussian
+    from assay.privacy.methods import Sight as Sight
+    from assay.privacy.methods import judge as judge
     from assay.privacy.proofs.accountant import Accountant as Accountant
     from assay.privacy.rates import Operating as Operating
     from assay.privacy.rates import Rate as Rate
@@ -40,11 +40,14 @@ if TYPE_CHECKING:
     from assay.privacy.threat import scores as scores
 
 _LAZY = {
+    "Accountant": ("assay.privacy.proofs.accountant", "Accountant"),
     "Blank": ("assay.privacy.canaries", "Blank"),
     "CalibratedLoss": ("assay.privacy.attacks.loss", "CalibratedLoss"),
     "Canaries": ("assay.privacy.canaries", "Canaries"),
+    "Composed": ("assay.privacy.mechanisms", "Composed"),
     "ConjugateLiRA": ("assay.privacy.attacks.conjugate_lira", "ConjugateLiRA"),
     "Gap": ("assay.privacy.attacks.loss", "Gap"),
+    "Gaussian": ("assay.privacy.mechanisms", "Gaussian"),
     "LabelOnly": ("assay.privacy.attacks.label_only", "LabelOnly"),
     "LiRA": ("assay.privacy.attacks.lira", "LiRA"),
     "LossThreshold": ("assay.privacy.attacks.loss", "LossThreshold"),
@@ -52,9 +55,6 @@ _LAZY = {
     "Mislabeled": ("assay.privacy.canaries", "Mislabeled"),
     "ModifiedEntropy": ("assay.privacy.attacks.loss", "ModifiedEntropy"),
     "Natural": ("assay.privacy.canaries", "Natural"),
-    "Accountant": ("assay.privacy.proofs.accountant", "Accountant"),
-    "Composed": ("assay.privacy.mechanisms", "Composed"),
-    "Gaussian": ("assay.privacy.mechanisms", "Gaussian"),
     "Operating": ("assay.privacy.rates", "Operating"),
     "OutOfDistribution": ("assay.privacy.canaries", "OutOfDistribution"),
     "People": ("assay.privacy.threat", "People"),
