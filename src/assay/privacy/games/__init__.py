@@ -1,5 +1,1 @@
-<<<<<<< HEAD
 """How leakage is played for and judged: one file, one question asked of a model or of how it was trained."""
-=======
-"""How each kind of leak is played and judged."""
->>>>>>> pe
