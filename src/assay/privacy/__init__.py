@@ -10,13 +10,6 @@ if TYPE_CHECKING:
     from assay.numerics.ensembles import Recipe as Recipe
     from assay.numerics.ensembles import mirror as mirror
     from assay.numerics.ensembles import random_mirror as random_mirror
-    from assay.privacy.rates import Operating as Operating
-    from assay.privacy.rates import Rate as Rate
-    from assay.privacy.rates import Scores as Scores
-    from assay.privacy.shadows import Shadows as Shadows
-    from assay.privacy.shadows import seeds_of as seeds_of
-    from assay.privacy.shadows import train_each as train_each
-    from assay.privacy.shadows import train_shadows as train_shadows
     from assay.privacy.attacks.conjugate_lira import ConjugateLiRA as ConjugateLiRA
     from assay.privacy.attacks.exfiltration.capacity import CapacityAbuse as CapacityAbuse
     from assay.privacy.attacks.exfiltration.correlated import CorrelatedValues as CorrelatedValues
@@ -52,7 +45,10 @@ if TYPE_CHECKING:
     from assay.privacy.rates import Operating as Operating
     from assay.privacy.rates import Rate as Rate
     from assay.privacy.rates import Scores as Scores
-    from assay.privacy.recipe import Recipe as Recipe
+    from assay.privacy.shadows import Shadows as Shadows
+    from assay.privacy.shadows import seeds_of as seeds_of
+    from assay.privacy.shadows import train_each as train_each
+    from assay.privacy.shadows import train_shadows as train_shadows
     from assay.privacy.signals import Signals as Signals
     from assay.privacy.signals import balanced_keep as balanced_keep
     from assay.privacy.signals import logit_of_probability as logit_of_probability
@@ -98,7 +94,6 @@ _LAZY = {
     "RandomizeLowBits": ("assay.privacy.defenses.weight_changes", "RandomizeLowBits"),
     "Rate": ("assay.privacy.rates", "Rate"),
     "Received": ("assay.privacy.attacks.exfiltration.framing", "Received"),
-    "Recipe": ("assay.privacy.recipe", "Recipe"),
     "Renyi": ("assay.privacy.mechanisms", "Renyi"),
     "SampledGaussian": ("assay.privacy.mechanisms", "SampledGaussian"),
     "Scores": ("assay.privacy.rates", "Scores"),
