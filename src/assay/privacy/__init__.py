@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from assay.privacy.canaries import Natural as Natural
     from assay.privacy.canaries import OutOfDistribution as OutOfDistribution
     from assay.privacy.canaries import WorstOf as WorstOf
+    from assay.privacy.defenses.outputs import RoundScores as RoundScores
+    from assay.privacy.defenses.outputs import SoftScores as SoftScores
+    from assay.privacy.defenses.outputs import TopK as TopK
+    from assay.privacy.defenses.regularizing import Distillation as Distillation
+    from assay.privacy.defenses.regularizing import EarlyStopping as EarlyStopping
     from assay.privacy.defenses.weight_changes import QuantizeWeights as QuantizeWeights
     from assay.privacy.defenses.weight_changes import RandomizeLowBits as RandomizeLowBits
     from assay.privacy.defenses.weight_changes import WeightNoise as WeightNoise
@@ -59,6 +64,8 @@ _LAZY = {
     "Composed": ("assay.privacy.mechanisms", "Composed"),
     "ConjugateLiRA": ("assay.privacy.attacks.conjugate_lira", "ConjugateLiRA"),
     "CorrelatedValues": ("assay.privacy.attacks.exfiltration.correlated", "CorrelatedValues"),
+    "Distillation": ("assay.privacy.defenses.regularizing", "Distillation"),
+    "EarlyStopping": ("assay.privacy.defenses.regularizing", "EarlyStopping"),
     "ExfiltrationGame": ("assay.privacy.games.exfiltration", "ExfiltrationGame"),
     "Frame": ("assay.privacy.attacks.exfiltration.framing", "Frame"),
     "Gap": ("assay.privacy.attacks.loss", "Gap"),
@@ -81,11 +88,14 @@ _LAZY = {
     "Received": ("assay.privacy.attacks.exfiltration.framing", "Received"),
     "Recipe": ("assay.privacy.recipe", "Recipe"),
     "Renyi": ("assay.privacy.mechanisms", "Renyi"),
+    "RoundScores": ("assay.privacy.defenses.outputs", "RoundScores"),
     "SampledGaussian": ("assay.privacy.mechanisms", "SampledGaussian"),
     "Scores": ("assay.privacy.rates", "Scores"),
     "Sight": ("assay.privacy.methods", "Sight"),
     "Signals": ("assay.privacy.signals", "Signals"),
     "Signs": ("assay.privacy.attacks.exfiltration.signs", "Signs"),
+    "SoftScores": ("assay.privacy.defenses.outputs", "SoftScores"),
+    "TopK": ("assay.privacy.defenses.outputs", "TopK"),
     "WeightNoise": ("assay.privacy.defenses.weight_changes", "WeightNoise"),
     "WorstOf": ("assay.privacy.canaries", "WorstOf"),
     "balanced_keep": ("assay.privacy.signals", "balanced_keep"),
