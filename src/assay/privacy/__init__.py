@@ -6,6 +6,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from assay.numerics.chunks import processes as processes
+    from assay.numerics.ensembles import Recipe as Recipe
+    from assay.numerics.ensembles import mirror as mirror
+    from assay.numerics.ensembles import random_mirror as random_mirror
+    from assay.privacy.rates import Operating as Operating
+    from assay.privacy.rates import Rate as Rate
+    from assay.privacy.rates import Scores as Scores
+    from assay.privacy.shadows import Shadows as Shadows
+    from assay.privacy.shadows import seeds_of as seeds_of
+    from assay.privacy.shadows import train_each as train_each
+    from assay.privacy.shadows import train_shadows as train_shadows
     from assay.privacy.attacks.conjugate_lira import ConjugateLiRA as ConjugateLiRA
     from assay.privacy.attacks.exfiltration.capacity import CapacityAbuse as CapacityAbuse
     from assay.privacy.attacks.exfiltration.correlated import CorrelatedValues as CorrelatedValues
@@ -79,6 +90,14 @@ _LAZY = {
     "ModifiedEntropy": ("assay.privacy.attacks.loss", "ModifiedEntropy"),
     "Natural": ("assay.privacy.canaries", "Natural"),
     "Operating": ("assay.privacy.rates", "Operating"),
+    "Recipe": ("assay.numerics.ensembles", "Recipe"),
+    "Shadows": ("assay.privacy.shadows", "Shadows"),
+    "mirror": ("assay.numerics.ensembles", "mirror"),
+    "processes": ("assay.numerics.chunks", "processes"),
+    "random_mirror": ("assay.numerics.ensembles", "random_mirror"),
+    "seeds_of": ("assay.privacy.shadows", "seeds_of"),
+    "train_each": ("assay.privacy.shadows", "train_each"),
+    "train_shadows": ("assay.privacy.shadows", "train_shadows"),
     "OutOfDistribution": ("assay.privacy.canaries", "OutOfDistribution"),
     "People": ("assay.privacy.threat", "People"),
     "QuantizeWeights": ("assay.privacy.defenses.weight_changes", "QuantizeWeights"),
