@@ -7,16 +7,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from assay.numerics.chunks import processes as processes
-    from assay.numerics.ensembles import Recipe as Recipe
     from assay.numerics.ensembles import mirror as mirror
     from assay.numerics.ensembles import random_mirror as random_mirror
-    from assay.privacy.rates import Operating as Operating
-    from assay.privacy.rates import Rate as Rate
-    from assay.privacy.rates import Scores as Scores
-    from assay.privacy.shadows import Shadows as Shadows
-    from assay.privacy.shadows import seeds_of as seeds_of
-    from assay.privacy.shadows import train_each as train_each
-    from assay.privacy.shadows import train_shadows as train_shadows
     from assay.privacy.attacks.conjugate_lira import ConjugateLiRA as ConjugateLiRA
     from assay.privacy.attacks.exfiltration.capacity import CapacityAbuse as CapacityAbuse
     from assay.privacy.attacks.exfiltration.correlated import CorrelatedValues as CorrelatedValues
@@ -58,6 +50,10 @@ if TYPE_CHECKING:
     from assay.privacy.rates import Rate as Rate
     from assay.privacy.rates import Scores as Scores
     from assay.privacy.recipe import Recipe as Recipe
+    from assay.privacy.shadows import Shadows as Shadows
+    from assay.privacy.shadows import seeds_of as seeds_of
+    from assay.privacy.shadows import train_each as train_each
+    from assay.privacy.shadows import train_shadows as train_shadows
     from assay.privacy.signals import Signals as Signals
     from assay.privacy.signals import balanced_keep as balanced_keep
     from assay.privacy.signals import logit_of_probability as logit_of_probability
@@ -90,14 +86,6 @@ _LAZY = {
     "ModifiedEntropy": ("assay.privacy.attacks.loss", "ModifiedEntropy"),
     "Natural": ("assay.privacy.canaries", "Natural"),
     "Operating": ("assay.privacy.rates", "Operating"),
-    "Recipe": ("assay.numerics.ensembles", "Recipe"),
-    "Shadows": ("assay.privacy.shadows", "Shadows"),
-    "mirror": ("assay.numerics.ensembles", "mirror"),
-    "processes": ("assay.numerics.chunks", "processes"),
-    "random_mirror": ("assay.numerics.ensembles", "random_mirror"),
-    "seeds_of": ("assay.privacy.shadows", "seeds_of"),
-    "train_each": ("assay.privacy.shadows", "train_each"),
-    "train_shadows": ("assay.privacy.shadows", "train_shadows"),
     "OutOfDistribution": ("assay.privacy.canaries", "OutOfDistribution"),
     "People": ("assay.privacy.threat", "People"),
     "QuantizeWeights": ("assay.privacy.defenses.weight_changes", "QuantizeWeights"),
@@ -110,6 +98,7 @@ _LAZY = {
     "RoundScores": ("assay.privacy.defenses.outputs", "RoundScores"),
     "SampledGaussian": ("assay.privacy.mechanisms", "SampledGaussian"),
     "Scores": ("assay.privacy.rates", "Scores"),
+    "Shadows": ("assay.privacy.shadows", "Shadows"),
     "Sight": ("assay.privacy.methods", "Sight"),
     "Signals": ("assay.privacy.signals", "Signals"),
     "Signs": ("assay.privacy.attacks.exfiltration.signs", "Signs"),
@@ -122,7 +111,13 @@ _LAZY = {
     "labels": ("assay.privacy.threat", "labels"),
     "logit_of_probability": ("assay.privacy.signals", "logit_of_probability"),
     "logit_scale": ("assay.privacy.signals", "logit_scale"),
+    "mirror": ("assay.numerics.ensembles", "mirror"),
+    "processes": ("assay.numerics.chunks", "processes"),
+    "random_mirror": ("assay.numerics.ensembles", "random_mirror"),
     "scores": ("assay.privacy.threat", "scores"),
+    "seeds_of": ("assay.privacy.shadows", "seeds_of"),
+    "train_each": ("assay.privacy.shadows", "train_each"),
+    "train_shadows": ("assay.privacy.shadows", "train_shadows"),
 }
 
 __all__ = sorted(_LAZY)
