@@ -180,6 +180,11 @@ CARDS: tuple[Card, ...] = (
     _leak("lira", "attacks.lira:LiRA", "A likelihood ratio of Gaussians fitted to each example."),
     _leak("conjugate-lira", "attacks.conjugate_lira:ConjugateLiRA", "LiRA with a prior learned from all examples."),
     _leak("rmia", "attacks.rmia:RMIA", "Likelihood ratios ranked against other examples."),
+    _private("round-scores", "defenses.outputs:RoundScores", "Probabilities with few decimals.", stage="serving"),
+    _private("soft-scores", "defenses.outputs:SoftScores", "Probabilities at a high temperature.", stage="serving"),
+    _private("top-k", "defenses.outputs:TopK", "Probabilities of the likeliest classes alone.", stage="serving"),
+    _private("early-stopping", "defenses.regularizing:EarlyStopping", "Training ends after few epochs."),
+    _private("distillation", "defenses.regularizing:Distillation", "A student of a teacher who saw the data."),
     _private("accountant", "proofs.accountant:Accountant", "The epsilon that noisy releases together cannot exceed.",
              kind="proof"),
 )

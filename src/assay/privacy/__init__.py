@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from assay.numerics.chunks import processes as processes
-    from assay.numerics.ensembles import Recipe as Recipe
     from assay.numerics.ensembles import mirror as mirror
     from assay.numerics.ensembles import random_mirror as random_mirror
     from assay.privacy.attacks.conjugate_lira import ConjugateLiRA as ConjugateLiRA
@@ -30,6 +29,11 @@ if TYPE_CHECKING:
     from assay.privacy.canaries import Natural as Natural
     from assay.privacy.canaries import OutOfDistribution as OutOfDistribution
     from assay.privacy.canaries import WorstOf as WorstOf
+    from assay.privacy.defenses.outputs import RoundScores as RoundScores
+    from assay.privacy.defenses.outputs import SoftScores as SoftScores
+    from assay.privacy.defenses.outputs import TopK as TopK
+    from assay.privacy.defenses.regularizing import Distillation as Distillation
+    from assay.privacy.defenses.regularizing import EarlyStopping as EarlyStopping
     from assay.privacy.defenses.weight_changes import QuantizeWeights as QuantizeWeights
     from assay.privacy.defenses.weight_changes import RandomizeLowBits as RandomizeLowBits
     from assay.privacy.defenses.weight_changes import WeightNoise as WeightNoise
@@ -45,6 +49,7 @@ if TYPE_CHECKING:
     from assay.privacy.rates import Operating as Operating
     from assay.privacy.rates import Rate as Rate
     from assay.privacy.rates import Scores as Scores
+    from assay.privacy.recipe import Recipe as Recipe
     from assay.privacy.shadows import Shadows as Shadows
     from assay.privacy.shadows import seeds_of as seeds_of
     from assay.privacy.shadows import train_each as train_each
@@ -66,6 +71,8 @@ _LAZY = {
     "Composed": ("assay.privacy.mechanisms", "Composed"),
     "ConjugateLiRA": ("assay.privacy.attacks.conjugate_lira", "ConjugateLiRA"),
     "CorrelatedValues": ("assay.privacy.attacks.exfiltration.correlated", "CorrelatedValues"),
+    "Distillation": ("assay.privacy.defenses.regularizing", "Distillation"),
+    "EarlyStopping": ("assay.privacy.defenses.regularizing", "EarlyStopping"),
     "ExfiltrationGame": ("assay.privacy.games.exfiltration", "ExfiltrationGame"),
     "Frame": ("assay.privacy.attacks.exfiltration.framing", "Frame"),
     "Gap": ("assay.privacy.attacks.loss", "Gap"),
@@ -79,14 +86,6 @@ _LAZY = {
     "ModifiedEntropy": ("assay.privacy.attacks.loss", "ModifiedEntropy"),
     "Natural": ("assay.privacy.canaries", "Natural"),
     "Operating": ("assay.privacy.rates", "Operating"),
-    "Recipe": ("assay.numerics.ensembles", "Recipe"),
-    "Shadows": ("assay.privacy.shadows", "Shadows"),
-    "mirror": ("assay.numerics.ensembles", "mirror"),
-    "processes": ("assay.numerics.chunks", "processes"),
-    "random_mirror": ("assay.numerics.ensembles", "random_mirror"),
-    "seeds_of": ("assay.privacy.shadows", "seeds_of"),
-    "train_each": ("assay.privacy.shadows", "train_each"),
-    "train_shadows": ("assay.privacy.shadows", "train_shadows"),
     "OutOfDistribution": ("assay.privacy.canaries", "OutOfDistribution"),
     "People": ("assay.privacy.threat", "People"),
     "QuantizeWeights": ("assay.privacy.defenses.weight_changes", "QuantizeWeights"),
@@ -95,11 +94,15 @@ _LAZY = {
     "Rate": ("assay.privacy.rates", "Rate"),
     "Received": ("assay.privacy.attacks.exfiltration.framing", "Received"),
     "Renyi": ("assay.privacy.mechanisms", "Renyi"),
+    "RoundScores": ("assay.privacy.defenses.outputs", "RoundScores"),
     "SampledGaussian": ("assay.privacy.mechanisms", "SampledGaussian"),
     "Scores": ("assay.privacy.rates", "Scores"),
+    "Shadows": ("assay.privacy.shadows", "Shadows"),
     "Sight": ("assay.privacy.methods", "Sight"),
     "Signals": ("assay.privacy.signals", "Signals"),
     "Signs": ("assay.privacy.attacks.exfiltration.signs", "Signs"),
+    "SoftScores": ("assay.privacy.defenses.outputs", "SoftScores"),
+    "TopK": ("assay.privacy.defenses.outputs", "TopK"),
     "WeightNoise": ("assay.privacy.defenses.weight_changes", "WeightNoise"),
     "WorstOf": ("assay.privacy.canaries", "WorstOf"),
     "balanced_keep": ("assay.privacy.signals", "balanced_keep"),
@@ -107,7 +110,13 @@ _LAZY = {
     "labels": ("assay.privacy.threat", "labels"),
     "logit_of_probability": ("assay.privacy.signals", "logit_of_probability"),
     "logit_scale": ("assay.privacy.signals", "logit_scale"),
+    "mirror": ("assay.numerics.ensembles", "mirror"),
+    "processes": ("assay.numerics.chunks", "processes"),
+    "random_mirror": ("assay.numerics.ensembles", "random_mirror"),
     "scores": ("assay.privacy.threat", "scores"),
+    "seeds_of": ("assay.privacy.shadows", "seeds_of"),
+    "train_each": ("assay.privacy.shadows", "train_each"),
+    "train_shadows": ("assay.privacy.shadows", "train_shadows"),
 }
 
 __all__ = sorted(_LAZY)

@@ -53,12 +53,12 @@ class People:
         return cls.of(_KINDS[word](int(count)))
 
 
-def scores(*, knows: Iterable[str] = (), queries: int | None = None) -> ThreatModel:
+def scores(*, knows: Iterable[str] = ("defense",), queries: int | None = None) -> ThreatModel:
     """An adversary who sees the scores that the model answers with, and wants to know who was trained on."""
     return _threat(Access.SCORES, knows, queries)
 
 
-def labels(*, knows: Iterable[str] = (), queries: int | None = None) -> ThreatModel:
+def labels(*, knows: Iterable[str] = ("defense",), queries: int | None = None) -> ThreatModel:
     """An adversary who sees labels alone, and wants to know who was trained on."""
     return _threat(Access.LABELS, knows, queries)
 

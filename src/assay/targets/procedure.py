@@ -29,6 +29,7 @@ class Training:
         fit: from a :class:`~assay.data.Dataset` and a seed to a model; never changed.
         data: the pool from which it is trained.
         bounds, normalize, outputs, batch: of the models, as :func:`assay.targets.torch` takes them.
+        bare: the procedure below the defenses, for an adversary who does not know them; ``None`` where there are none.
     """
 
     fit: Fit
@@ -38,6 +39,7 @@ class Training:
     normalize: Normalization | None = None
     outputs: Outputs = "logits"
     batch: int = 512
+    bare: Training | None = None
 
     def __len__(self) -> int:
         return len(self.data)
@@ -72,7 +74,8 @@ class Training:
 
     def fingerprint(self) -> dict[str, str]:
         """What identifies the procedure: its source or its parameters, and the pool."""
-        return {"procedure": _identity(self.fit), "data": self.data.fingerprint}
+        below = _identity(self.fit) if self.bare is None else f"{self.bare.fingerprint()['procedure']}: {self.name}"
+        return {"procedure": below, "data": self.data.fingerprint}
 
 
 def training(

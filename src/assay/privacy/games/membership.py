@@ -56,7 +56,8 @@ class MembershipGame:
     """Models are trained on random halves of a pool; the adversary says of each example how likely it was in.
 
     A coin for each example decides whether a target sees it. The adversary gets the target's answers, and may train
-    models of its own by the same procedure on halves that it chooses. The game keeps the coins, and judges.
+    models of its own on halves that it chooses: by the same procedure, or, where the threat says that it does not know
+    the defense, by the procedure below it. The game keeps the coins, and judges.
 
     Attributes:
         data: the pool; ``None`` for the procedure's own.
@@ -183,11 +184,12 @@ class MembershipGame:
         self, world: World, training: Training, seed: int, at: int, looks: int, memory: Memory
     ) -> Values:
         """One model's signals about those asked; kept as soon as they are earned."""
-        trial = content_hash(self.name, training.fingerprint(), world.pool.fingerprint, str(self.threat.budget), seed)
+        known = training if "defense" in self.threat.knows else training.bare or training
+        trial = content_hash(self.name, known.fingerprint(), world.pool.fingerprint, str(self.threat.budget), seed)
         kept = memory.recall(trial, f"shadow {at}, {looks}")
         if kept is not None:
             return np.asarray(kept["values"], dtype=np.float64)
-        model = training.train(_part(world, world.keep[at]), _seed(seed, "shadow", at))
+        model = known.train(_part(world, world.keep[at]), _seed(seed, "shadow", at))
         if model.offers < Access.SCORES:
             found = np.zeros((len(world.asked), looks))
         else:
