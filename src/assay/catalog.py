@@ -187,6 +187,12 @@ CARDS: tuple[Card, ...] = (
     _private("distillation", "defenses.regularizing:Distillation", "A student of a teacher who saw the data."),
     _private("accountant", "proofs.accountant:Accountant", "The epsilon that noisy releases together cannot exceed.",
              kind="proof"),
+    _leak("truth-serum", "attacks.truth_serum:TruthSerum", "Wrongly labelled copies that make targets show.",
+          stage="data"),
+    _leak("truth-serum-untargeted", "attacks.truth_serum:UntargetedTruthSerum",
+          "A party that mislabels its share, so that all others show.", stage="data"),
+    _leak("truth-serum-attributes", "attacks.truth_serum:AttributeTruthSerum",
+          "Wrongly labelled versions that make an attribute show.", stage="data"),
 )
 """The rows of the house itself."""
 

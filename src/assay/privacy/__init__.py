@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from assay.numerics.chunks import processes as processes
+    from assay.numerics.ensembles import Recipe as Recipe
     from assay.numerics.ensembles import mirror as mirror
     from assay.numerics.ensembles import random_mirror as random_mirror
     from assay.privacy.attacks.conjugate_lira import ConjugateLiRA as ConjugateLiRA
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from assay.privacy.attacks.loss import LossThreshold as LossThreshold
     from assay.privacy.attacks.loss import ModifiedEntropy as ModifiedEntropy
     from assay.privacy.attacks.rmia import RMIA as RMIA
+    from assay.privacy.attacks.truth_serum import AttributeTruthSerum as AttributeTruthSerum
+    from assay.privacy.attacks.truth_serum import TruthSerum as TruthSerum
+    from assay.privacy.attacks.truth_serum import UntargetedTruthSerum as UntargetedTruthSerum
+    from assay.privacy.attacks.truth_serum import attribute_scores as attribute_scores
     from assay.privacy.canaries import Blank as Blank
     from assay.privacy.canaries import Canaries as Canaries
     from assay.privacy.canaries import Mislabeled as Mislabeled
@@ -49,7 +54,6 @@ if TYPE_CHECKING:
     from assay.privacy.rates import Operating as Operating
     from assay.privacy.rates import Rate as Rate
     from assay.privacy.rates import Scores as Scores
-    from assay.privacy.recipe import Recipe as Recipe
     from assay.privacy.shadows import Shadows as Shadows
     from assay.privacy.shadows import seeds_of as seeds_of
     from assay.privacy.shadows import train_each as train_each
@@ -64,6 +68,7 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "Accountant": ("assay.privacy.proofs.accountant", "Accountant"),
+    "AttributeTruthSerum": ("assay.privacy.attacks.truth_serum", "AttributeTruthSerum"),
     "Blank": ("assay.privacy.canaries", "Blank"),
     "CalibratedLoss": ("assay.privacy.attacks.loss", "CalibratedLoss"),
     "Canaries": ("assay.privacy.canaries", "Canaries"),
@@ -93,6 +98,7 @@ _LAZY = {
     "RandomizeLowBits": ("assay.privacy.defenses.weight_changes", "RandomizeLowBits"),
     "Rate": ("assay.privacy.rates", "Rate"),
     "Received": ("assay.privacy.attacks.exfiltration.framing", "Received"),
+    "Recipe": ("assay.numerics.ensembles", "Recipe"),
     "Renyi": ("assay.privacy.mechanisms", "Renyi"),
     "RoundScores": ("assay.privacy.defenses.outputs", "RoundScores"),
     "SampledGaussian": ("assay.privacy.mechanisms", "SampledGaussian"),
@@ -103,8 +109,11 @@ _LAZY = {
     "Signs": ("assay.privacy.attacks.exfiltration.signs", "Signs"),
     "SoftScores": ("assay.privacy.defenses.outputs", "SoftScores"),
     "TopK": ("assay.privacy.defenses.outputs", "TopK"),
+    "TruthSerum": ("assay.privacy.attacks.truth_serum", "TruthSerum"),
+    "UntargetedTruthSerum": ("assay.privacy.attacks.truth_serum", "UntargetedTruthSerum"),
     "WeightNoise": ("assay.privacy.defenses.weight_changes", "WeightNoise"),
     "WorstOf": ("assay.privacy.canaries", "WorstOf"),
+    "attribute_scores": ("assay.privacy.attacks.truth_serum", "attribute_scores"),
     "balanced_keep": ("assay.privacy.signals", "balanced_keep"),
     "judge": ("assay.privacy.methods", "judge"),
     "labels": ("assay.privacy.threat", "labels"),
