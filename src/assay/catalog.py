@@ -172,6 +172,7 @@ CARDS: tuple[Card, ...] = (
              "A detector: log-odds that shift oddly under noise.", "serving"),
     _private("accountant", "proofs.accountant:Accountant", "The epsilon that noisy releases together cannot exceed.",
              kind="proof"),
+    _private("dpsgd", "defenses.dpsgd:DPSGD", "Every example's gradient is clipped, and noise hides it in the sum."),
 )
 """The rows of the house itself."""
 

@@ -6,10 +6,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from assay.privacy.defenses.dpsgd import DPSGD as DPSGD
+    from assay.privacy.defenses.dpsgd import Private as Private
     from assay.privacy.mechanisms import Composed as Composed
     from assay.privacy.mechanisms import Gaussian as Gaussian
     from assay.privacy.mechanisms import Renyi as Renyi
     from assay.privacy.mechanisms import SampledGaussian as SampledGaussian
+    from assay.privacy.per_example import PerExample as PerExample
     from assay.privacy.proofs.accountant import Accountant as Accountant
     from assay.privacy.rates import Operating as Operating
     from assay.privacy.rates import Rate as Rate
@@ -22,8 +25,11 @@ if TYPE_CHECKING:
 _LAZY = {
     "Accountant": ("assay.privacy.proofs.accountant", "Accountant"),
     "Composed": ("assay.privacy.mechanisms", "Composed"),
+    "DPSGD": ("assay.privacy.defenses.dpsgd", "DPSGD"),
     "Gaussian": ("assay.privacy.mechanisms", "Gaussian"),
     "Operating": ("assay.privacy.rates", "Operating"),
+    "PerExample": ("assay.privacy.per_example", "PerExample"),
+    "Private": ("assay.privacy.defenses.dpsgd", "Private"),
     "Rate": ("assay.privacy.rates", "Rate"),
     "Renyi": ("assay.privacy.mechanisms", "Renyi"),
     "SampledGaussian": ("assay.privacy.mechanisms", "SampledGaussian"),
