@@ -6,15 +6,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from assay.errors import ConfigError, TrustError
-from assay.evidence.bound import Bound
-from assay.privacy.mechanisms import Mechanism, SampledGaussian
+from assay.privacy.mechanisms import SampledGaussian
 from assay.privacy.per_example import Clipped, Gradients, Loss, PerExample, cross_entropy, norms_of
+from assay.privacy.private import ACCOUNTANT, Init, Private, Procedure
 from assay.privacy.proofs.accountant import Accountant
 
 Observe = Callable[[int, dict[str, Tensor]], None]
@@ -22,36 +21,6 @@ Observe = Callable[[int, dict[str, Tensor]], None]
 
 Canary = Callable[[int, Gradients], Gradients]
 """The gradient that one further example has at this step and these parameters: what a white-box adversary chooses."""
-
-_ACCOUNTANT = Accountant()
-
-
-class Examples(Protocol):
-    """Training data as :class:`~assay.data.Dataset` holds it."""
-
-    @property
-    def x(self) -> Any: ...
-    @property
-    def y(self) -> Any: ...
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Private:
-    """A model trained with a guarantee.
-
-    Attributes:
-        module: the model, in evaluation mode.
-        mechanism: what its privacy rests on.
-        n: how many examples the guarantee is about.
-    """
-
-    module: nn.Module
-    mechanism: Mechanism
-    n: int
-
-    def bound(self, *, delta: float, accountant: Accountant = _ACCOUNTANT) -> Bound:
-        """``epsilon@delta=…`` at most …"""
-        return accountant.certify(self.mechanism, delta=delta, n=self.n)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,14 +88,14 @@ class DPSGD:
             raise ConfigError("PRV208", f"batches of {self.batch} on average from {n} examples")
         return SampledGaussian(noise=self.noise, rate=self.batch / n, steps=max(round(self.epochs * n / self.batch), 1))
 
-    def calibrated(self, *, epsilon: float, delta: float, n: int, accountant: Accountant = _ACCOUNTANT) -> DPSGD:
+    def calibrated(self, *, epsilon: float, delta: float, n: int, accountant: Accountant = ACCOUNTANT) -> DPSGD:
         """The same with the least noise that keeps a run on ``n`` examples within (ε, δ)."""
         run = self.mechanism(n)
         return replace(self, noise=accountant.noise(epsilon=epsilon, delta=delta, rate=run.rate, steps=run.steps))
 
     def fit(
         self,
-        module: nn.Module | Callable[[], nn.Module],
+        module: nn.Module | Init,
         x: Tensor,
         y: Tensor,
         *,
@@ -170,12 +139,9 @@ class DPSGD:
         model.load_state_dict(walk.average, strict=False)
         return Private(module=model.eval(), mechanism=run, n=len(x))
 
-    def procedure(self, init: Callable[[], nn.Module]) -> Callable[[Examples, int], nn.Module]:
-        """This training as the ``fit(data, seed) -> module`` that an audit asks for; ``init`` builds the module."""
-        def fit(data: Examples, seed: int) -> nn.Module:
-            return self.fit(init, torch.as_tensor(data.x), torch.as_tensor(data.y), seed=seed).module
-
-        return fit
+    def procedure(self, init: Init, *, delta: float = 1e-5) -> Procedure:
+        """This training as the ``fit(data, seed) -> module`` of :func:`assay.targets.training`."""
+        return Procedure(trainer=self, init=init, delta=delta)
 
     def _sum(self, work: PerExample, parameters: Gradients, x: Tensor, y: Tensor) -> Clipped:
         clipped = work.sum(parameters, x, y)

@@ -31,7 +31,7 @@ class Scattering:
     octaves: int = 2
     angles: int = 8
     order: int = 2
-    rows: int = 32
+    rows: int = 16
 
     def __post_init__(self) -> None:
         if not (self.octaves >= 1 and self.angles >= 1 and 0 <= self.order <= 2 and self.rows >= 1):
@@ -53,7 +53,7 @@ class Scattering:
             raise DataError("PRV209", f"images of shape {list(x.shape)}, averaged over {1 << self.octaves} pixels")
         images = x.reshape(-1, *x.shape[2:])
         bank = _Bank.of(self.octaves, self.angles, x.shape[2], x.shape[3]).to(images)
-        features = torch.cat([torch.cat(list(self._paths(part, bank)), 1) for part in images.split(self.rows)])
+        features = torch.cat([torch.cat(list(self._paths(part, bank)), 1) for part in torch.split(images, self.rows)])
         return features.reshape(len(x), -1, *features.shape[2:])
 
     def _paths(self, images: Tensor, bank: _Bank) -> Iterator[Tensor]:
@@ -69,8 +69,7 @@ class Scattering:
             yield bank.averaged(waves, first)
             if self.order == 2 and first < self.octaves - 1:
                 deeper.append(self._second(torch.fft.fft2(waves), first, bank))
-        for paths in deeper:
-            yield paths
+        yield from deeper
 
     def _second(self, spectra: Tensor, first: int, bank: _Bank) -> Tensor:
         """The second order below the first wavelets of one octave: for each of them, every coarser wavelet."""
@@ -83,12 +82,16 @@ class Scattering:
 
 def _modulus(spectrum: Tensor, octaves: int) -> Tensor:
     """The modulus of a signal given by its spectrum, of which every 2^octaves-th sample is kept."""
-    return torch.fft.ifft2(_thinned(_thinned(spectrum, -2, octaves), -1, octaves)).abs()
+    signal: Tensor = torch.fft.ifft2(_thinned(_thinned(spectrum, -2, octaves), -1, octaves))
+    return signal.abs()
 
 
 def _thinned(spectrum: Tensor, dim: int, octaves: int) -> Tensor:
     """Keeping every k-th sample of a signal averages k aliases of its spectrum."""
-    return spectrum.unflatten(dim, (1 << octaves, -1)).mean(dim - 1) if octaves else spectrum
+    if not octaves:
+        return spectrum
+    before, after = spectrum.shape[:dim], spectrum.shape[dim:][1:]
+    return spectrum.reshape(*before, 1 << octaves, -1, *after).mean(dim - 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,12 +117,15 @@ class _Bank:
 
     def to(self, like: Tensor) -> _Bank:
         """The filters in the precision and on the device of these images."""
-        move = lambda tensors: tuple(t.to(like) for t in tensors)  # noqa: E731
+        def move(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            return tuple(tensor.to(like) for tensor in tensors)
+
         return _Bank(self.margin, tuple(map(move, self.wavelets)), move(self.down), move(self.across))
 
     def averaged(self, signal: Tensor, halved: int) -> Tensor:
         """The local average: the Gaussian is a product, so it is a matrix on either side."""
-        return self.down[halved] @ signal @ self.across[halved].T
+        smooth: Tensor = self.down[halved] @ signal @ self.across[halved].T
+        return smooth
 
 
 @lru_cache(maxsize=8)
@@ -146,17 +152,19 @@ def _morlet(height: int, width: int, deviation: float, angle: float, frequency: 
     beside = columns * math.cos(angle) - rows * math.sin(angle)
     envelope = torch.exp(-(along**2 + (slant * beside) ** 2) / (2 * deviation**2)) * slant / (
         2 * math.pi * deviation**2)
-    wave = _rolled(_rolled(envelope * torch.exp(1j * frequency * along), 0, height), 1, width)
-    still = _rolled(_rolled(envelope, 0, height), 1, width)
-    return torch.fft.fft2(wave - wave.sum() / still.sum() * still).real
+    wave = _rolled(envelope * torch.exp(1j * frequency * along), height, width)
+    still = _rolled(envelope, height, width)
+    spectrum: Tensor = torch.fft.fft2(wave - wave.sum() / still.sum() * still)
+    return spectrum.real
 
 
 def _average(side: int, deviation: float, halved: int, octaves: int) -> Tensor:
     """The matrix that smooths a signal along an axis, keeps every 2^J-th sample, and drops the margin's."""
     gaussian = torch.exp(-_unrolled(side) ** 2 / (2 * deviation**2)) / math.sqrt(2 * math.pi * deviation**2)
-    response = _coarse(torch.fft.fft(_rolled(gaussian, 0, side)).real, 0, halved)
+    response = _coarse(torch.fft.fft(_rolled(gaussian[:, None], side, 1)[:, 0]).real, 0, halved)
     impulses = torch.fft.fft(torch.eye(len(response), dtype=torch.float64), dim=0) * response[:, None]
-    return torch.fft.ifft(_thinned(impulses, 0 - 2, octaves - halved), dim=0).real[1:-1]
+    matrix: Tensor = torch.fft.ifft(_thinned(impulses, -2, octaves - halved), dim=0)
+    return matrix.real[1:-1]
 
 
 def _unrolled(side: int) -> Tensor:
@@ -164,13 +172,13 @@ def _unrolled(side: int) -> Tensor:
     return torch.arange(-2 * side, 3 * side, dtype=torch.float64)
 
 
-def _rolled(signal: Tensor, dim: int, side: int) -> Tensor:
-    """Five periods laid on top of each other."""
-    return signal.unflatten(dim, (5, side)).sum(dim)
+def _rolled(signal: Tensor, height: int, width: int) -> Tensor:
+    """All periods laid on top of each other."""
+    return signal.reshape(len(signal) // height, height, -1, width).sum((0, 2))
 
 
 def _coarse(spectrum: Tensor, dim: int, halved: int) -> Tensor:
     """A filter's spectrum for a signal that was halved so often: its low frequencies."""
     side = spectrum.shape[dim]
-    kept = side >> halved
-    return torch.cat([spectrum.narrow(dim, 0, kept - kept // 2), spectrum.narrow(dim, side - kept // 2, kept // 2)], dim)
+    low = (side >> halved) // 2
+    return torch.cat([spectrum.narrow(dim, 0, (side >> halved) - low), spectrum.narrow(dim, side - low, low)], dim)
