@@ -79,14 +79,22 @@ class PerExample:
         """A copy of the trained parameters."""
         return {name: p.detach().clone() for name, p in self.module.named_parameters() if p.requires_grad}
 
-    def sum(self, parameters: Gradients, x: Tensor, y: Tensor) -> Clipped:
-        """The sum over these examples at these parameters; of none, zeros."""
+    def sum(self, parameters: Gradients, x: Tensor, y: Tensor, at: Tensor | None = None) -> Clipped:
+        """The sum over these examples at these parameters; of none, zeros.
+
+        Args:
+            at: int64, which of the examples; all by default. They are gathered a few at a time, which keeps them in
+                the cache, and cast to the parameters' precision.
+        """
         total = {name: torch.zeros_like(p) for name, p in parameters.items()}
-        norms = [next(iter(total.values())).new_zeros(0)]
-        for start in range(0, len(x), self.rows):
-            a, b = x[start : start + self.rows], y[start : start + self.rows]
+        like = next(iter(total.values()))
+        norms = [like.new_zeros(0)]
+        for start in range(0, len(x) if at is None else len(at), self.rows):
+            rows = slice(start, start + self.rows) if at is None else at[start : start + self.rows]
+            a = x[rows].to(like.dtype) if x.is_floating_point() else x[rows]
             entering = _entering(self.module, a) if self.closed else None
-            clipped = self._mapped(parameters, a, b) if entering is None else self._linear(parameters, entering, b)
+            clipped = (self._mapped(parameters, a, y[rows]) if entering is None
+                       else self._linear(parameters, entering, y[rows]))
             norms.append(clipped.norms)
             for name, value in clipped.total.items():
                 total[name] += value
@@ -117,7 +125,8 @@ class PerExample:
         with torch.enable_grad():
             outputs = F.linear(x, parameters[weight], *(parameters[name] for name in bias)).requires_grad_()
             (slope,) = torch.autograd.grad(self.loss(outputs, y).sum(), outputs)
-        norms = slope.norm(dim=1) * (x.square().sum(1) + len(bias)).sqrt()
+        lengths = torch.linalg.vector_norm(x, dim=1).square() + len(bias)  # a bias sees a constant input of one
+        norms = torch.linalg.vector_norm(slope, dim=1) * lengths.sqrt()
         slope = slope * self._share(norms)[:, None]
         return Clipped({weight: slope.T @ x, **{name: slope.sum(0) for name in bias}}, norms)
 

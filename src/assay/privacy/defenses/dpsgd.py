@@ -129,7 +129,7 @@ class DPSGD:
             walk = _Walk(start := work.parameters(), start)
             for step in range(run.steps):
                 rows = (torch.rand(len(x), generator=draw, dtype=torch.float64) < run.rate).nonzero()[:, 0].to(x.device)
-                total = self._sum(work, walk.at, x[rows], y[rows]).total
+                total = self._sum(work, walk.at, x, y, rows).total
                 if canary is not None and float(torch.rand(1, generator=draw, dtype=torch.float64)) < run.rate:
                     _add(total, canary(step, walk.at), self.clip)
                 released = {name: value + self._noise(value, noise) for name, value in total.items()}
@@ -143,10 +143,10 @@ class DPSGD:
         """This training as the ``fit(data, seed) -> module`` of :func:`assay.targets.training`."""
         return Procedure(trainer=self, init=init, delta=delta)
 
-    def _sum(self, work: PerExample, parameters: Gradients, x: Tensor, y: Tensor) -> Clipped:
-        clipped = work.sum(parameters, x, y)
-        if self.guard and len(x):
-            less = work.sum(parameters, x[:-1], y[:-1]).total
+    def _sum(self, work: PerExample, parameters: Gradients, x: Tensor, y: Tensor, at: Tensor) -> Clipped:
+        clipped = work.sum(parameters, x, y, at)
+        if self.guard and len(at):
+            less = work.sum(parameters, x, y, at[:-1]).total
             moved = float(norms_of((clipped.total[name][None] - less[name][None] for name in less), 1))
             if moved > self.clip * (1 + 1e-3):
                 raise TrustError("PRV207", f"one example moves the clipped sum by {moved:.4g}, the clip is {self.clip}")
@@ -187,7 +187,8 @@ def _refuse_mixing(model: nn.Module, x: Tensor) -> None:
     """Raises PRV205 where an example's output depends on which others stand beside it."""
     model.eval()
     with torch.no_grad():
-        alone, together = model(x[:1]), model(x[:3])[:1]
+        few = x[:3].to(next(model.parameters()).dtype) if x.is_floating_point() else x[:3]
+        alone, together = model(few[:1]), model(few)[:1]
     model.train()
     if not torch.allclose(alone, together, rtol=1e-3, atol=1e-4):
         raise ConfigError("PRV205", f"{type(model).__name__} mixes the examples of a batch")
