@@ -63,9 +63,9 @@ class Scattering:
         if self.order == 0:
             return
         deeper = []
-        spectrum = torch.fft.fft2(padded)
+        spectra = torch.fft.fft2(padded)
         for first in range(self.octaves):
-            waves = _modulus(spectrum[:, None] * bank.wavelets[first][0], first)
+            waves = _moduli(spectra, bank.wavelets[first][0], first)
             yield bank.averaged(waves, first)
             if self.order == 2 and first < self.octaves - 1:
                 deeper.append(self._second(torch.fft.fft2(waves), first, bank))
@@ -73,25 +73,26 @@ class Scattering:
 
     def _second(self, spectra: Tensor, first: int, bank: _Bank) -> Tensor:
         """The second order below the first wavelets of one octave: for each of them, every coarser wavelet."""
+        below = spectra.flatten(0, 1)
         coarser = [
-            bank.averaged(_modulus(spectra[:, :, None] * bank.wavelets[octave][first], octave - first), octave)
+            bank.averaged(_moduli(below, bank.wavelets[octave][first], octave - first), octave)
             for octave in range(first + 1, self.octaves)
         ]
-        return torch.cat(coarser, 2).flatten(1, 2)
+        return torch.cat(coarser, 1).reshape(len(spectra), -1, *coarser[0].shape[2:])
 
 
-def _modulus(spectrum: Tensor, octaves: int) -> Tensor:
-    """The modulus of a signal given by its spectrum, of which every 2^octaves-th sample is kept."""
-    signal: Tensor = torch.fft.ifft2(_thinned(_thinned(spectrum, -2, octaves), -1, octaves))
-    return signal.abs()
+def _moduli(spectra: Tensor, wavelets: Tensor, octaves: int) -> Tensor:
+    """The modulus behind every wavelet, every 2^octaves-th sample of it: ``[n, h, w]`` to ``[n, wavelets, h', w']``.
 
-
-def _thinned(spectrum: Tensor, dim: int, octaves: int) -> Tensor:
-    """Keeping every k-th sample of a signal averages k aliases of its spectrum."""
-    if not octaves:
-        return spectrum
-    before, after = spectrum.shape[:dim], spectrum.shape[dim:][1:]
-    return spectrum.reshape(*before, 1 << octaves, -1, *after).mean(dim - 1)
+    Keeping every k-th sample of a signal averages k aliases of its spectrum, along either axis.
+    """
+    k = 1 << octaves
+    high, wide = spectra.shape[1] // k, spectra.shape[2] // k
+    aliases = torch.einsum("nakbl,fakbl->nfkl", spectra.reshape(-1, k, high, k, wide),
+                           wavelets.reshape(-1, k, high, k, wide) / k**2)
+    signal = torch.fft.ifft2(aliases)
+    square: Tensor = signal.real * signal.real
+    return square.addcmul_(signal.imag, signal.imag).sqrt_()
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +101,8 @@ class _Bank:
 
     Attributes:
         margin: how far the image is mirrored beyond its edges: left, right, top, bottom.
-        wavelets: by octave and by how often the signal was halved before: spectra ``[angles, height, width]``, real.
+        wavelets: by octave and by how often the signal was halved before: spectra ``[angles, height, width]``, which
+            are real numbers.
         down, across: by how often the signal was halved before: the Gaussian average along an axis at the stride,
             without the margin, a matrix ``[out, in]``.
     """
@@ -120,7 +122,8 @@ class _Bank:
         def move(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             return tuple(tensor.to(like) for tensor in tensors)
 
-        return _Bank(self.margin, tuple(map(move, self.wavelets)), move(self.down), move(self.across))
+        spectra = tuple(tuple(torch.complex(w, torch.zeros_like(w)) for w in move(octave)) for octave in self.wavelets)
+        return _Bank(self.margin, spectra, move(self.down), move(self.across))
 
     def averaged(self, signal: Tensor, halved: int) -> Tensor:
         """The local average: the Gaussian is a product, so it is a matrix on either side."""
@@ -163,8 +166,8 @@ def _average(side: int, deviation: float, halved: int, octaves: int) -> Tensor:
     gaussian = torch.exp(-_unrolled(side) ** 2 / (2 * deviation**2)) / math.sqrt(2 * math.pi * deviation**2)
     response = _coarse(torch.fft.fft(_rolled(gaussian[:, None], side, 1)[:, 0]).real, 0, halved)
     impulses = torch.fft.fft(torch.eye(len(response), dtype=torch.float64), dim=0) * response[:, None]
-    matrix: Tensor = torch.fft.ifft(_thinned(impulses, -2, octaves - halved), dim=0)
-    return matrix.real[1:-1]
+    matrix: Tensor = torch.fft.ifft(impulses, dim=0)
+    return matrix.real[:: 1 << (octaves - halved)][1:-1]
 
 
 def _unrolled(side: int) -> Tensor:
