@@ -9,14 +9,15 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta, binom
+from scipy.special import betainccinv, betaincinv
+from scipy.stats import binom
 
 from assay.privacy.auditing.gaussian import advantage_of, epsilon_of, mu_of, mu_of_advantage
 from assay.privacy.auditing.steps import LEAST_NOISE, Steps
 
 Floats = NDArray[np.float64]
 
-_LEAST = 1e-300
+_LEAST = 1e-100
 """No p-value below this is told from it."""
 
 
@@ -49,8 +50,9 @@ class Counts(NamedTuple):
         """True and false as arrays without an axis."""
         return np.asarray(self.true, dtype=np.float64), np.asarray(self.false, dtype=np.float64)
 
-    def __str__(self) -> str:
-        return f"{self.true} of {self.inside} runs with it and {self.false} of {self.outside} without"
+    def said(self, unit: str) -> str:
+        """The counts in words, of ``"runs"`` or ``"steps"``."""
+        return f"guessed in {self.true} of {self.inside} {unit} with it and {self.false} of {self.outside} without"
 
 
 class Rates(NamedTuple):
@@ -69,13 +71,12 @@ class Rates(NamedTuple):
     def of(cls, true: Floats, false: Floats, inside: int, outside: int, error: float) -> Rates:
         """The bounds that these counts give; they need not be whole."""
         half = error / 2
-        with np.errstate(invalid="ignore"):
-            return cls(
-                np.where(true > 0, beta.ppf(half, true, inside - true + 1), 0.0),
-                np.where(false < outside, beta.isf(half, false + 1, outside - false), 1.0),
-                np.where(true > 0, beta.isf(half, inside - true + 1, true), 1.0),
-                np.where(false < outside, beta.ppf(half, outside - false, false + 1), 0.0),
-            )
+        return cls(
+            np.where(true > 0, betaincinv(true, inside - true + 1, half), 0.0),
+            np.where(false < outside, betainccinv(false + 1, outside - false, half), 1.0),
+            np.where(true > 0, betainccinv(inside - true + 1, true, half), 1.0),
+            np.where(false < outside, betaincinv(outside - false, false + 1, half), 0.0),
+        )
 
     def epsilon(self, delta: float) -> Floats:
         """ln((TPR − δ)/FPR) or ln((TNR − δ)/FNR), whichever is larger, and never below 0."""
@@ -92,6 +93,7 @@ class Exact:
     """
 
     label: ClassVar[str] = "exact rates"
+    unit: ClassVar[str] = "runs"
 
     def merit(self, true: Floats, false: Floats, inside: int, outside: int, delta: float, error: float) -> Floats:
         """What such counts would show, to choose a threshold by: of any number of counts at once."""
@@ -122,6 +124,7 @@ class GaussianCurve:
     """
 
     label: ClassVar[str] = "Gaussian curve"
+    unit: ClassVar[str] = "runs"
 
     def merit(self, true: Floats, false: Floats, inside: int, outside: int, delta: float, error: float) -> Floats:
         """See :class:`Exact`."""
@@ -133,7 +136,7 @@ class GaussianCurve:
 
     def epsilon(self, counts: Counts, *, delta: float, error: float) -> float:
         """See :class:`Exact`."""
-        share = float(beta.ppf(error, counts.right, counts.runs - counts.right + 1)) if counts.right else 0.0
+        share = float(betaincinv(counts.right, counts.runs - counts.right + 1, error)) if counts.right else 0.0
         return epsilon_of(mu_of_advantage(share), delta)
 
     def p_value(self, counts: Counts, *, epsilon: float, delta: float) -> float:
@@ -154,6 +157,7 @@ class PerStep:
     """
 
     label: ClassVar[str] = "per step"
+    unit: ClassVar[str] = "steps"
 
     steps: Steps
 
@@ -180,6 +184,9 @@ class PerStep:
 
 Method = Exact | GaussianCurve | PerStep
 """How guesses about runs, or about steps, become an ε."""
+
+EXACT = Exact()
+"""What is assumed where nothing is said: nothing."""
 
 
 def smallest_error(refutes: Callable[[float], bool]) -> float:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import expit, ndtr, ndtri
 from scipy.stats import binom
 
+from assay.evidence.bound import CONFIDENCE, Bound
 from assay.privacy.auditing.gaussian import last_true, mu_of
+from assay.privacy.auditing.result import AuditResult
 
 
 class Guesses(NamedTuple):
@@ -93,3 +97,65 @@ def _impossible(guesses: Guesses, mu: float, error: float) -> bool:
             break
         right, wrong = right + i / (made - i) * (grown - wrong), grown
     return right + wrong > made / m
+
+
+@dataclass(frozen=True)
+class OneRun:
+    """How one run is judged: guess "in" of the highest scores and "out" of the lowest, and abstain between.
+
+    How many are guessed is fixed before anything is seen; of several numbers each pays its part of the error.
+
+    Attributes:
+        gaussian: whether the procedure's privacy curve is taken to be a Gaussian's, which shows far more.
+        shares: of the examples, about which a guess is made.
+    """
+
+    gaussian: bool = False
+    shares: tuple[float, ...] = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
+
+    @property
+    def label(self) -> str:
+        """What evidence calls it."""
+        return "one run, Gaussian curve" if self.gaussian else "one run"
+
+    def guesses(self, scores: NDArray[np.float64], member: NDArray[np.bool_]) -> list[Guesses]:
+        """What every share guesses, of scores that are the higher, the likelier the example was in."""
+        order, m = np.argsort(scores, kind="stable"), len(scores)
+        halves = sorted({max(1, int(share * m / 2)) for share in self.shares})
+        return [Guesses(m, 2 * half, int(member[order[-half:]].sum() + (~member[order[:half]]).sum()))
+                for half in halves]
+
+    def epsilon(self, guesses: Guesses, *, delta: float, error: float) -> float:
+        """The ε up to which every claim at ``delta`` is refuted by these guesses, but for a chance of ``error``."""
+        estimate = gaussian_one_run_epsilon if self.gaussian else one_run_epsilon
+        return estimate(guesses, delta=delta, confidence=1 - error)
+
+    def p_value(self, guesses: Guesses, *, epsilon: float, delta: float) -> float:
+        """The chance of such guesses, at most, if the claim were true."""
+        chance = gaussian_one_run_p_value if self.gaussian else one_run_p_value
+        return chance(guesses, epsilon=epsilon, delta=delta)
+
+    def bound(self, scores: NDArray[np.float64], member: NDArray[np.bool_], *, delta: float,
+              confidence: float = CONFIDENCE) -> Bound:
+        """``epsilon@delta=…`` at least …, from the scores of one model about examples that fair coins put in.
+
+        Args:
+            scores: float ``[m]``, the higher, the likelier a member.
+            member: bool ``[m]``, each by an independent fair coin, known to whoever judges and not to whoever scored.
+        """
+        return self.judged(np.asarray(scores, dtype=np.float64), np.asarray(member, dtype=bool), (0.0, delta),
+                           confidence).bound()
+
+    def judged(self, scores: NDArray[np.float64], member: NDArray[np.bool_], claim: tuple[float, float],
+               confidence: float) -> AuditResult:
+        """An audit of one run's scores."""
+        epsilon, delta = claim
+        made = self.guesses(scores, member)
+        error = (1 - confidence) / len(made)
+        found = [self.epsilon(one, delta=delta, error=error) for one in made]
+        best = int(np.argmax(found))
+        ceiling = max(self.epsilon(one._replace(right=one.made), delta=delta, error=error) for one in made)
+        p_value = len(made) * min(self.p_value(one, epsilon=epsilon, delta=delta) for one in made)
+        return AuditResult(epsilon=found[best], delta=delta, claim=epsilon, ceiling=ceiling,
+                           p_value=min(1.0, p_value), confidence=confidence, n=made[best].made,
+                           guesses=str(made[best]), method=self.label)

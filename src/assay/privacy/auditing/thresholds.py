@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from assay.errors import ConfigError
 from assay.evidence.bound import CONFIDENCE
-from assay.privacy.auditing.counts import Counts, Exact, GaussianCurve, Method
+from assay.privacy.auditing.counts import EXACT, Counts, GaussianCurve, Method
 from assay.privacy.auditing.result import AuditResult
 
 Floats = NDArray[np.float64]
@@ -95,11 +95,11 @@ class Bonferroni:
 
 Threshold = Explicit | Split | MultiSplit | Bonferroni
 
-EXACT, SPLIT = Exact(), Split()
-"""What is done where nothing else is asked for."""
+SPLIT = Split()
+"""How thresholds are chosen where nothing else is asked for."""
 
 
-def judged(
+def audit_scores(
     inside: Floats,
     outside: Floats,
     *,
@@ -159,8 +159,8 @@ def checked(claim: tuple[float, float]) -> Claim:
 def pick(inside: Floats, outside: Floats, method: Method, delta: float, error: float, runs: int) -> Pick:
     """The rule that would show most on so many further runs of either kind, its rates being as here.
 
-    Rates are drawn toward one half by half a run, so that no finite number of runs promises a rate of 0 or 1. A
-    Gaussian curve is symmetric: its best threshold errs equally often both ways, which is the median of all scores.
+    Rates are taken a standard error to the worse (Wilson, 1927), so that luck in a tail promises little. A Gaussian
+    curve is symmetric: its best threshold errs equally often both ways, which is the median of all scores.
     """
     pooled = np.unique(np.r_[inside, outside])
     middles = (pooled[1:] + pooled[:-1]) / 2 if len(pooled) > 1 else pooled
@@ -170,13 +170,17 @@ def pick(inside: Floats, outside: Floats, method: Method, delta: float, error: f
     above = [1 - np.searchsorted(np.sort(scores), at, side="right") / len(scores) for scores in (inside, outside)]
     best = Pick(Rule(float(at[0])), -np.inf)
     for sign, true, false in ((1, above[0], above[1]), (-1, 1 - above[0], 1 - above[1])):
-        true, false = (runs * (rate * len(scores) + 0.5) / (len(scores) + 1)
-                       for rate, scores in ((true, inside), (false, outside)))
-        merit = method.merit(true, false, runs, runs, delta, error)
+        worse = runs * _wilson(true, len(inside), -1), runs * _wilson(false, len(outside), 1)
+        merit = method.merit(*worse, runs, runs, delta, error)
         where = int(np.argmax(merit))
         if merit[where] > best.merit:
             best = Pick(Rule(float(at[where]), sign), float(merit[where]))
     return best
+
+
+def _wilson(rate: Floats, n: int, sign: int) -> Floats:
+    """One end of the interval of one standard error around these rates of ``n``."""
+    return np.asarray((rate + 1 / (2 * n) + sign * np.sqrt(rate * (1 - rate) / n + 1 / (4 * n**2))) / (1 + 1 / n))
 
 
 def verdict(counts: Counts, claim: Claim, method: Method, error: float) -> AuditResult:
@@ -186,7 +190,7 @@ def verdict(counts: Counts, claim: Claim, method: Method, error: float) -> Audit
         epsilon=method.epsilon(counts, delta=delta, error=error), delta=delta, claim=claim.epsilon,
         ceiling=method.epsilon(method.best(counts.inside, counts.outside), delta=delta, error=error),
         p_value=method.p_value(counts, epsilon=claim.epsilon, delta=delta), confidence=1 - error, n=counts.runs,
-        guesses=f"guessed in {counts}", method=method.label,
+        guesses=counts.said(method.unit), method=method.label,
     )
 
 
