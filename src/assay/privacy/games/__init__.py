@@ -1,0 +1,1 @@
+"""How leakage is played for and judged: one file, one question asked of a model or of how it was trained."""
