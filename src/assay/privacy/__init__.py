@@ -6,6 +6,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from assay.privacy.auditing.adversaries import APIAccess as APIAccess
+    from assay.privacy.auditing.adversaries import StaticInput as StaticInput
+    from assay.privacy.auditing.audit import audit as audit
+    from assay.privacy.auditing.counts import Exact as Exact
+    from assay.privacy.auditing.counts import GaussianCurve as GaussianCurve
+    from assay.privacy.auditing.counts import PerStep as PerStep
+    from assay.privacy.auditing.insiders import GradientCanary as GradientCanary
+    from assay.privacy.auditing.insiders import IntermediateModels as IntermediateModels
+    from assay.privacy.auditing.insiders import MaliciousData as MaliciousData
+    from assay.privacy.auditing.one_run import OneRun as OneRun
+    from assay.privacy.auditing.result import AuditResult as AuditResult
+    from assay.privacy.auditing.steps import Steps as Steps
+    from assay.privacy.auditing.thresholds import audit_scores as audit_scores
+    from assay.numerics.chunks import processes as processes
+    from assay.numerics.ensembles import mirror as mirror
+    from assay.numerics.ensembles import random_mirror as random_mirror
     from assay.privacy.attacks.conjugate_lira import ConjugateLiRA as ConjugateLiRA
     from assay.privacy.attacks.exfiltration.capacity import CapacityAbuse as CapacityAbuse
     from assay.privacy.attacks.exfiltration.correlated import CorrelatedValues as CorrelatedValues
@@ -65,10 +81,17 @@ if TYPE_CHECKING:
     from assay.privacy.threat import scores as scores
 
 _LAZY = {
+    "APIAccess": ("assay.privacy.auditing.adversaries", "APIAccess"),
+    "AuditResult": ("assay.privacy.auditing.result", "AuditResult"),
     "Accountant": ("assay.privacy.proofs.accountant", "Accountant"),
     "Blank": ("assay.privacy.canaries", "Blank"),
     "CalibratedLoss": ("assay.privacy.attacks.loss", "CalibratedLoss"),
     "Canaries": ("assay.privacy.canaries", "Canaries"),
+    "Exact": ("assay.privacy.auditing.counts", "Exact"),
+    "GaussianCurve": ("assay.privacy.auditing.counts", "GaussianCurve"),
+    "GradientCanary": ("assay.privacy.auditing.insiders", "GradientCanary"),
+    "IntermediateModels": ("assay.privacy.auditing.insiders", "IntermediateModels"),
+    "MaliciousData": ("assay.privacy.auditing.insiders", "MaliciousData"),
     "CapacityAbuse": ("assay.privacy.attacks.exfiltration.capacity", "CapacityAbuse"),
     "Composed": ("assay.privacy.mechanisms", "Composed"),
     "ConjugateLiRA": ("assay.privacy.attacks.conjugate_lira", "ConjugateLiRA"),
@@ -88,8 +111,10 @@ _LAZY = {
     "Mislabeled": ("assay.privacy.canaries", "Mislabeled"),
     "ModifiedEntropy": ("assay.privacy.attacks.loss", "ModifiedEntropy"),
     "Natural": ("assay.privacy.canaries", "Natural"),
+    "OneRun": ("assay.privacy.auditing.one_run", "OneRun"),
     "Operating": ("assay.privacy.rates", "Operating"),
     "OutOfDistribution": ("assay.privacy.canaries", "OutOfDistribution"),
+    "PerStep": ("assay.privacy.auditing.counts", "PerStep"),
     "People": ("assay.privacy.threat", "People"),
     "PerExample": ("assay.privacy.per_example", "PerExample"),
     "Private": ("assay.privacy.private", "Private"),
@@ -107,12 +132,16 @@ _LAZY = {
     "Shadows": ("assay.privacy.shadows", "Shadows"),
     "Sight": ("assay.privacy.methods", "Sight"),
     "Signals": ("assay.privacy.signals", "Signals"),
+    "StaticInput": ("assay.privacy.auditing.adversaries", "StaticInput"),
+    "Steps": ("assay.privacy.auditing.steps", "Steps"),
     "Signs": ("assay.privacy.attacks.exfiltration.signs", "Signs"),
     "SoftScores": ("assay.privacy.defenses.outputs", "SoftScores"),
     "TopK": ("assay.privacy.defenses.outputs", "TopK"),
     "WeightNoise": ("assay.privacy.defenses.weight_changes", "WeightNoise"),
     "WorstOf": ("assay.privacy.canaries", "WorstOf"),
+    "audit": ("assay.privacy.auditing.audit", "audit"),
     "balanced_keep": ("assay.privacy.signals", "balanced_keep"),
+    "audit_scores": ("assay.privacy.auditing.thresholds", "audit_scores"),
     "judge": ("assay.privacy.methods", "judge"),
     "labels": ("assay.privacy.threat", "labels"),
     "logit_of_probability": ("assay.privacy.signals", "logit_of_probability"),
