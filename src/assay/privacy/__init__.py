@@ -6,19 +6,47 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from assay.privacy.attacks.extraction import Extracted as Extracted
+    from assay.privacy.attacks.extraction import Extraction as Extraction
+    from assay.privacy.attacks.extraction import Prompts as Prompts
+    from assay.privacy.games.extraction import ExtractionGame as ExtractionGame
+    from assay.privacy.language import Questioned as Questioned
+    from assay.privacy.ranking import Lowercase as Lowercase
+    from assay.privacy.ranking import Perplexity as Perplexity
+    from assay.privacy.ranking import Reading as Reading
+    from assay.privacy.ranking import Reference as Reference
+    from assay.privacy.ranking import Window as Window
+    from assay.privacy.ranking import Zlib as Zlib
     from assay.privacy.rates import Operating as Operating
     from assay.privacy.rates import Rate as Rate
     from assay.privacy.rates import Scores as Scores
+    from assay.privacy.sampling import DecayingTemperature as DecayingTemperature
+    from assay.privacy.sampling import TopK as TopK
     from assay.privacy.signals import Signals as Signals
     from assay.privacy.signals import balanced_keep as balanced_keep
     from assay.privacy.signals import logit_of_probability as logit_of_probability
     from assay.privacy.signals import logit_scale as logit_scale
+    from assay.privacy.verbatim import Corpus as Corpus
 
 _LAZY = {
+    "Corpus": ("assay.privacy.verbatim", "Corpus"),
+    "DecayingTemperature": ("assay.privacy.sampling", "DecayingTemperature"),
+    "Extracted": ("assay.privacy.attacks.extraction", "Extracted"),
+    "Extraction": ("assay.privacy.attacks.extraction", "Extraction"),
+    "ExtractionGame": ("assay.privacy.games.extraction", "ExtractionGame"),
+    "Lowercase": ("assay.privacy.ranking", "Lowercase"),
     "Operating": ("assay.privacy.rates", "Operating"),
+    "Perplexity": ("assay.privacy.ranking", "Perplexity"),
+    "Prompts": ("assay.privacy.attacks.extraction", "Prompts"),
+    "Questioned": ("assay.privacy.language", "Questioned"),
     "Rate": ("assay.privacy.rates", "Rate"),
+    "Reading": ("assay.privacy.ranking", "Reading"),
+    "Reference": ("assay.privacy.ranking", "Reference"),
     "Scores": ("assay.privacy.rates", "Scores"),
     "Signals": ("assay.privacy.signals", "Signals"),
+    "TopK": ("assay.privacy.sampling", "TopK"),
+    "Window": ("assay.privacy.ranking", "Window"),
+    "Zlib": ("assay.privacy.ranking", "Zlib"),
     "balanced_keep": ("assay.privacy.signals", "balanced_keep"),
     "logit_of_probability": ("assay.privacy.signals", "logit_of_probability"),
     "logit_scale": ("assay.privacy.signals", "logit_scale"),

@@ -1,0 +1,167 @@
+"""A language model that counts: no training, exact log-probabilities; a baseline, and a reference for larger models."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from assay.errors import TargetError
+from assay.targets.access import Access
+from assay.targets.language import Likelihood, Sampling
+from assay.targets.tokenizers import Characters, Tokenizer
+
+_PATTERNS = 2**62
+"""Stretches of tokens are numbered in base vocabulary + 1; beyond this the numbers would overflow."""
+
+Counts = tuple[Tensor, Tensor]
+"""Numbers of stretches, int64, ascending; and how often each occurs, float64."""
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class NGram:
+    """How often each character followed the last few, interpolated with what followed fewer of them.
+
+    ``p(c | h) = (N(hc) + T(h) p(c | h')) / (N(h) + T(h))``, with N the counts, T(h) the number of different tokens seen
+    after h and h' one token shorter; below all orders lies the uniform distribution. A high order knows its text by
+    heart.
+
+    Source: Witten & Bell (IEEE Trans. Information Theory 37, 1991), method C.
+
+    Attributes:
+        tokens: the text counted, int64 ``[time]``.
+        tokenizer, vocabulary: what they mean, and how many there are.
+        order: the most tokens that a prediction looks back on.
+
+    Raises:
+        TargetError: PRV406 where a stretch of ``order + 1`` tokens cannot be numbered in 62 bits.
+    """
+
+    tokens: Tensor
+    tokenizer: Tokenizer
+    vocabulary: int
+    order: int = 5
+    name: str = "NGram"
+    start: tuple[int, ...] = ()
+    end: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.vocabulary + 1) ** (self.order + 1) > _PATTERNS:
+            raise TargetError("PRV406", f"order {self.order} over {self.vocabulary} tokens")
+
+    def __repr__(self) -> str:
+        return f"{self.name}({self.order}, {self.fingerprint()['model'][:12]})"
+
+    @classmethod
+    def fit(cls, text: str, *, order: int = 5, tokenizer: Characters | None = None, start: str = "\n") -> Self:
+        """A model of characters that has read this text, once.
+
+        Args:
+            tokenizer: its alphabet; the text's own and ``start`` by default.
+        """
+        tokenizer = tokenizer or Characters.of(text, start)
+        return cls(tokens=torch.tensor(tokenizer.encode(text), dtype=torch.int64), tokenizer=tokenizer, order=order,
+                   vocabulary=len(tokenizer), start=tuple(tokenizer.encode(start)))
+
+    @property
+    def offers(self) -> Access:
+        """Scores."""
+        return Access.SCORES
+
+    def encode(self, text: str) -> Tensor:
+        """See :class:`~assay.targets.language.LanguageModel`."""
+        return torch.tensor(list(self.tokenizer.encode(text)), dtype=torch.int64)
+
+    def decode(self, tokens: Tensor) -> str:
+        """See :class:`~assay.targets.language.LanguageModel`."""
+        return self.tokenizer.decode(tokens.tolist())
+
+    def log_probs(self, texts: Sequence[Tensor], *, after: int = 0, sampling: Sampling | None = None) -> Likelihood:
+        """See :class:`~assay.targets.language.LanguageModel`."""
+        width = max((len(text) for text in texts), default=0)
+        found = Likelihood(torch.zeros(len(texts), width, dtype=torch.float64),
+                           torch.zeros(len(texts), width, dtype=torch.bool))
+        head = torch.tensor(self.start, dtype=torch.int64)
+        for row, text in enumerate(texts):
+            first = max(after, 0 if self.start else 1)
+            if first >= len(text):
+                continue
+            places = torch.arange(first, len(text))
+            p = self._next(self._histories(torch.cat([head, text]), places + len(head)))
+            if sampling is not None:
+                p = sampling(p.log(), places - after).softmax(-1)
+            found.log_probs[row, first : len(text)] = p.gather(1, text[first:, None])[:, 0].log()
+            found.counted[row, first : len(text)] = True
+        return found
+
+    def following(self, tokens: Tensor, state: object = None) -> tuple[Tensor, object]:
+        """See :class:`~assay.targets.language.LanguageModel`."""
+        known = tokens if state is None else torch.cat([state, tokens], 1)  # type: ignore[list-item]
+        known = known[:, -max(self.order, 1) :]
+        blank = torch.full((len(known), max(self.order - known.shape[1], 0)), self.vocabulary)
+        histories = torch.cat([blank, known], 1)[:, -self.order :] if self.order else known[:, :0]
+        return self._next(histories).log(), known
+
+    def fingerprint(self) -> dict[str, str]:
+        """A hash of the text counted, and the order."""
+        digest = hashlib.sha256(self.tokens.numpy().tobytes())
+        digest.update(repr((self.tokenizer, self.order, self.start)).encode())
+        return {"model": digest.hexdigest(), "order": str(self.order)}
+
+    @cached_property
+    def _counts(self) -> tuple[tuple[Counts, Counts, Counts], ...]:
+        """For each order: stretches with the next token; histories and how often; histories and after how many."""
+        tables = []
+        for order in range(self.order + 1):
+            stretches = self.tokens.unfold(0, order + 1, 1) if len(self.tokens) > order else self.tokens.new_zeros(0, 1)
+            grams, times = _tallied(self._number(stretches))
+            before = grams // (self.vocabulary + 1)
+            histories, different = _tallied(before)
+            total = torch.zeros(len(histories), dtype=torch.float64)
+            total.index_add_(0, torch.searchsorted(histories, before), times)
+            tables.append(((grams, times), (histories, total), (histories, different)))
+        return tuple(tables)
+
+    def _number(self, stretches: Tensor) -> Tensor:
+        """One number a stretch, ``[n, length] -> [n]``; its last token is the lowest digit."""
+        number = torch.zeros(len(stretches), dtype=torch.int64)
+        for column in stretches.T:
+            number = number * (self.vocabulary + 1) + column
+        return number
+
+    def _histories(self, tokens: Tensor, places: Tensor) -> Tensor:
+        """The ``order`` tokens before each place; before the beginning stands a token that occurs nowhere."""
+        padded = torch.cat([torch.full((self.order,), self.vocabulary), tokens])
+        return padded[places[:, None] + torch.arange(self.order)]
+
+    def _next(self, histories: Tensor) -> Tensor:
+        """The distribution after each history: float64 ``[n, vocabulary]``."""
+        p = torch.full((len(histories), self.vocabulary), 1 / self.vocabulary, dtype=torch.float64)
+        every = torch.arange(self.vocabulary)
+        for order, (grams, totals, different) in enumerate(self._counts):
+            history = self._number(histories[:, histories.shape[1] - order :])
+            seen = _looked_up(grams, history[:, None] * (self.vocabulary + 1) + every)
+            n, t = _looked_up(totals, history)[:, None], _looked_up(different, history)[:, None]
+            p = torch.where(n > 0, (seen + t * p) / (n + t).clamp_min(1), p)
+        return p
+
+
+def _tallied(numbers: Tensor) -> Counts:
+    """Each number once, and how often it is there."""
+    keys, counts = np.unique(numbers.numpy(), return_counts=True)
+    return torch.from_numpy(keys), torch.from_numpy(counts).to(torch.float64)
+
+
+def _looked_up(table: Counts, numbers: Tensor) -> Tensor:
+    """The count of each number, 0 where it is not in the table."""
+    keys, values = table
+    if not len(keys):
+        return torch.zeros(numbers.shape, dtype=torch.float64)
+    at = torch.searchsorted(keys, numbers).clamp_max(len(keys) - 1)
+    return torch.where(keys[at] == numbers, values[at], 0.0)
