@@ -6,11 +6,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from assay.privacy.attacks.exposure import Exposure as Exposure
     from assay.privacy.attacks.extraction import Extracted as Extracted
     from assay.privacy.attacks.extraction import Extraction as Extraction
     from assay.privacy.attacks.extraction import Prompts as Prompts
+    from assay.privacy.games.exposure import ExposureGame as ExposureGame
     from assay.privacy.games.extraction import ExtractionGame as ExtractionGame
     from assay.privacy.language import Questioned as Questioned
+    from assay.privacy.planting import Secret as Secret
+    from assay.privacy.planting import TextCanary as TextCanary
+    from assay.privacy.planting import planted as planted
+    from assay.privacy.planting import text_canaries as text_canaries
     from assay.privacy.ranking import Lowercase as Lowercase
     from assay.privacy.ranking import Perplexity as Perplexity
     from assay.privacy.ranking import Reading as Reading
@@ -31,6 +37,8 @@ if TYPE_CHECKING:
 _LAZY = {
     "Corpus": ("assay.privacy.verbatim", "Corpus"),
     "DecayingTemperature": ("assay.privacy.sampling", "DecayingTemperature"),
+    "Exposure": ("assay.privacy.attacks.exposure", "Exposure"),
+    "ExposureGame": ("assay.privacy.games.exposure", "ExposureGame"),
     "Extracted": ("assay.privacy.attacks.extraction", "Extracted"),
     "Extraction": ("assay.privacy.attacks.extraction", "Extraction"),
     "ExtractionGame": ("assay.privacy.games.extraction", "ExtractionGame"),
@@ -43,13 +51,17 @@ _LAZY = {
     "Reading": ("assay.privacy.ranking", "Reading"),
     "Reference": ("assay.privacy.ranking", "Reference"),
     "Scores": ("assay.privacy.rates", "Scores"),
+    "Secret": ("assay.privacy.planting", "Secret"),
     "Signals": ("assay.privacy.signals", "Signals"),
+    "TextCanary": ("assay.privacy.planting", "TextCanary"),
     "TopK": ("assay.privacy.sampling", "TopK"),
     "Window": ("assay.privacy.ranking", "Window"),
     "Zlib": ("assay.privacy.ranking", "Zlib"),
     "balanced_keep": ("assay.privacy.signals", "balanced_keep"),
     "logit_of_probability": ("assay.privacy.signals", "logit_of_probability"),
     "logit_scale": ("assay.privacy.signals", "logit_scale"),
+    "planted": ("assay.privacy.planting", "planted"),
+    "text_canaries": ("assay.privacy.planting", "text_canaries"),
 }
 
 __all__ = sorted(_LAZY)

@@ -12,7 +12,7 @@ from assay.errors import Denied
 from assay.evidence.record import Cost
 from assay.numerics.seeds import Stream
 from assay.targets.access import Access
-from assay.targets.language import LanguageModel, Likelihood, Sampling
+from assay.targets.language_model import LanguageModel, Likelihood, Sampling
 
 
 @dataclass

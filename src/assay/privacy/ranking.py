@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.targets.language import LanguageModel, Likelihood
+from assay.targets.language_model import LanguageModel, Likelihood
 
 Ranks = NDArray[np.float64]
 """float64 ``[texts]``: the higher, the likelier memorized."""

@@ -23,7 +23,7 @@ class TopK:
     temperature: float = 1.0
 
     def __call__(self, scores: Tensor, step: Tensor) -> Tensor:
-        """See :data:`~assay.targets.language.Sampling`; of equal scores the tokens that come first are kept."""
+        """See :data:`~assay.targets.language_model.Sampling`; of equal scores the tokens that come first are kept."""
         scores = scores / self.temperature
         if self.k is None or self.k >= scores.shape[-1]:
             return scores
@@ -49,7 +49,7 @@ class DecayingTemperature:
     k: int | None = None
 
     def __call__(self, scores: Tensor, step: Tensor) -> Tensor:
-        """See :data:`~assay.targets.language.Sampling`."""
+        """See :data:`~assay.targets.language_model.Sampling`."""
         share = (step.to(scores.dtype) / self.over).clamp_max(1.0)
         temperature = self.hot + (self.cool - self.hot) * share
         return TopK(k=self.k)(scores / temperature[..., None], step)

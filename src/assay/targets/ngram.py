@@ -14,7 +14,7 @@ from torch import Tensor
 
 from assay.errors import TargetError
 from assay.targets.access import Access
-from assay.targets.language import Likelihood, Sampling
+from assay.targets.language_model import Likelihood, Sampling
 from assay.targets.tokenizers import Characters, Tokenizer
 
 _PATTERNS = 2**62
@@ -75,15 +75,15 @@ class NGram:
         return Access.SCORES
 
     def encode(self, text: str) -> Tensor:
-        """See :class:`~assay.targets.language.LanguageModel`."""
+        """See :class:`~assay.targets.language_model.LanguageModel`."""
         return torch.tensor(list(self.tokenizer.encode(text)), dtype=torch.int64)
 
     def decode(self, tokens: Tensor) -> str:
-        """See :class:`~assay.targets.language.LanguageModel`."""
+        """See :class:`~assay.targets.language_model.LanguageModel`."""
         return self.tokenizer.decode(tokens.tolist())
 
     def log_probs(self, texts: Sequence[Tensor], *, after: int = 0, sampling: Sampling | None = None) -> Likelihood:
-        """See :class:`~assay.targets.language.LanguageModel`."""
+        """See :class:`~assay.targets.language_model.LanguageModel`."""
         width = max((len(text) for text in texts), default=0)
         found = Likelihood(torch.zeros(len(texts), width, dtype=torch.float64),
                            torch.zeros(len(texts), width, dtype=torch.bool))
@@ -101,7 +101,7 @@ class NGram:
         return found
 
     def following(self, tokens: Tensor, state: object = None) -> tuple[Tensor, object]:
-        """See :class:`~assay.targets.language.LanguageModel`."""
+        """See :class:`~assay.targets.language_model.LanguageModel`."""
         known = tokens if state is None else torch.cat([state, tokens], 1)  # type: ignore[list-item]
         known = known[:, -max(self.order, 1) :]
         blank = torch.full((len(known), max(self.order - known.shape[1], 0)), self.vocabulary)

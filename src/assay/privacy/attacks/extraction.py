@@ -16,7 +16,7 @@ from assay.privacy.language import generate
 from assay.privacy.ranking import Ranking, Reading, Zlib
 from assay.privacy.sampling import TopK
 from assay.targets.access import Access
-from assay.targets.language import LanguageModel, Sampling
+from assay.targets.language_model import LanguageModel, Sampling
 
 
 class Extracted(NamedTuple):

@@ -21,7 +21,7 @@ from assay.privacy.attacks.extraction import Extracted
 from assay.privacy.language import Questioned
 from assay.privacy.trial import evidence, one_by_one
 from assay.privacy.verbatim import Corpus, Match
-from assay.targets.language import LanguageModel
+from assay.targets.language_model import LanguageModel
 
 
 class Extractor(Protocol):
