@@ -6,10 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from assay.privacy.attacks.discoverable import DiscoverableExtraction as DiscoverableExtraction
     from assay.privacy.attacks.exposure import Exposure as Exposure
     from assay.privacy.attacks.extraction import Extracted as Extracted
     from assay.privacy.attacks.extraction import Extraction as Extraction
     from assay.privacy.attacks.extraction import Prompts as Prompts
+    from assay.privacy.games.discovery import DiscoveryGame as DiscoveryGame
     from assay.privacy.games.exposure import ExposureGame as ExposureGame
     from assay.privacy.games.extraction import ExtractionGame as ExtractionGame
     from assay.privacy.language import Questioned as Questioned
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 _LAZY = {
     "Corpus": ("assay.privacy.verbatim", "Corpus"),
     "DecayingTemperature": ("assay.privacy.sampling", "DecayingTemperature"),
+    "DiscoverableExtraction": ("assay.privacy.attacks.discoverable", "DiscoverableExtraction"),
+    "DiscoveryGame": ("assay.privacy.games.discovery", "DiscoveryGame"),
     "Exposure": ("assay.privacy.attacks.exposure", "Exposure"),
     "ExposureGame": ("assay.privacy.games.exposure", "ExposureGame"),
     "Extracted": ("assay.privacy.attacks.extraction", "Extracted"),

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from string import printable
 from typing import Self
 
 import numpy as np
@@ -19,6 +20,9 @@ from assay.targets.tokenizers import Characters, Tokenizer
 
 _PATTERNS = 2**62
 """Stretches of tokens are numbered in base vocabulary + 1; beyond this the numbers would overflow."""
+
+_ROWS = 4096
+"""Predictions that are made at once."""
 
 Counts = tuple[Tensor, Tensor]
 """Numbers of stretches, int64, ascending; and how often each occurs, float64."""
@@ -63,9 +67,9 @@ class NGram:
         """A model of characters that has read this text, once.
 
         Args:
-            tokenizer: its alphabet; the text's own and ``start`` by default.
+            tokenizer: its alphabet; by default printable ASCII, and what else the text has.
         """
-        tokenizer = tokenizer or Characters.of(text, start)
+        tokenizer = tokenizer or Characters.of(text, start, printable)
         return cls(tokens=torch.tensor(tokenizer.encode(text), dtype=torch.int64), tokenizer=tokenizer, order=order,
                    vocabulary=len(tokenizer), start=tuple(tokenizer.encode(start)))
 
@@ -84,21 +88,19 @@ class NGram:
 
     def log_probs(self, texts: Sequence[Tensor], *, after: int = 0, sampling: Sampling | None = None) -> Likelihood:
         """See :class:`~assay.targets.language_model.LanguageModel`."""
-        width = max((len(text) for text in texts), default=0)
-        found = Likelihood(torch.zeros(len(texts), width, dtype=torch.float64),
-                           torch.zeros(len(texts), width, dtype=torch.bool))
+        lengths = torch.tensor([len(text) for text in texts], dtype=torch.int64)
+        places = torch.arange(int(lengths.max()) if len(texts) else 0)
+        counted = (places >= max(after, 0 if self.start else 1)) & (places < lengths[:, None])
+        log_probs = torch.zeros(counted.shape, dtype=torch.float64)
         head = torch.tensor(self.start, dtype=torch.int64)
-        for row, text in enumerate(texts):
-            first = max(after, 0 if self.start else 1)
-            if first >= len(text):
-                continue
-            places = torch.arange(first, len(text))
-            p = self._next(self._histories(torch.cat([head, text]), places + len(head)))
-            if sampling is not None:
-                p = sampling(p.log(), places - after).softmax(-1)
-            found.log_probs[row, first : len(text)] = p.gather(1, text[first:, None])[:, 0].log()
-            found.counted[row, first : len(text)] = True
-        return found
+        rows = torch.full((len(texts), self.order + len(self.start) + len(places)), self.vocabulary)
+        for row, text in zip(rows, texts):  # before the beginning stands a token that occurs nowhere
+            row[self.order :][: len(head) + len(text)] = torch.cat([head, text])
+        stretches = rows.unfold(1, self.order + 1, 1)[:, len(self.start) :][counted]
+        steps = (places - after).expand_as(counted)[counted]
+        parts = zip(torch.split(stretches, _ROWS), torch.split(steps, _ROWS))
+        log_probs[counted] = torch.cat([self._said(part, step, sampling) for part, step in parts])
+        return Likelihood(log_probs, counted)
 
     def following(self, tokens: Tensor, state: object = None) -> tuple[Tensor, object]:
         """See :class:`~assay.targets.language_model.LanguageModel`."""
@@ -135,19 +137,21 @@ class NGram:
             number = number * (self.vocabulary + 1) + column
         return number
 
-    def _histories(self, tokens: Tensor, places: Tensor) -> Tensor:
-        """The ``order`` tokens before each place; before the beginning stands a token that occurs nowhere."""
-        padded = torch.cat([torch.full((self.order,), self.vocabulary), tokens])
-        return padded[places[:, None] + torch.arange(self.order)]
+    def _said(self, stretches: Tensor, steps: Tensor, sampling: Sampling | None) -> Tensor:
+        """The log-probability of the last token of each stretch."""
+        histories, last = stretches[:, :-1], stretches[:, -1:]
+        if sampling is None:
+            return self._next(histories, last)[:, 0].log()
+        return sampling(self._next(histories).log(), steps).log_softmax(-1).gather(1, last)[:, 0]
 
-    def _next(self, histories: Tensor) -> Tensor:
-        """The distribution after each history: float64 ``[n, vocabulary]``."""
-        p = torch.full((len(histories), self.vocabulary), 1 / self.vocabulary, dtype=torch.float64)
-        every = torch.arange(self.vocabulary)
+    def _next(self, histories: Tensor, asked: Tensor | None = None) -> Tensor:
+        """How likely these tokens are after each history, or all of them: float64 ``[n, tokens]``."""
+        tokens = torch.arange(self.vocabulary)[None] if asked is None else asked
+        p = torch.full((len(histories), tokens.shape[1]), 1 / self.vocabulary, dtype=torch.float64)
         for order, (grams, totals, different) in enumerate(self._counts):
-            history = self._number(histories[:, histories.shape[1] - order :])
-            seen = _looked_up(grams, history[:, None] * (self.vocabulary + 1) + every)
-            n, t = _looked_up(totals, history)[:, None], _looked_up(different, history)[:, None]
+            history = self._number(histories[:, histories.shape[1] - order :])[:, None]
+            seen = _looked_up(grams, history * (self.vocabulary + 1) + tokens)
+            n, t = _looked_up(totals, history), _looked_up(different, history)
             p = torch.where(n > 0, (seen + t * p) / (n + t).clamp_min(1), p)
         return p
 

@@ -28,9 +28,9 @@ class Exposure:
         >>> from assay import privacy, targets
         >>> canaries = privacy.text_canaries([4] * 6, seed=0)
         >>> text = privacy.planted("\\n".join(["nothing to see here"] * 50), [c.text for c in canaries] * 4, seed=0)
-        >>> model = targets.NGram.fit(text, order=7, tokenizer=targets.Characters.of(text, "0123456789"))
         >>> game = privacy.ExposureGame(canaries=canaries, references=255)
-        >>> game.play(privacy.Exposure(), model, seed=0)["median exposure"].estimate > 7.9
+        >>> found = game.play(privacy.Exposure(), targets.NGram.fit(text, order=7), seed=0)
+        >>> found["median exposure"].estimate > 7.9
         True
 
     Attributes:
