@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from assay.targets.ngram import NGram as NGram
     from assay.targets.onnx_model import OnnxTarget as OnnxTarget
     from assay.targets.onnx_model import onnx_target as onnx  # noqa: F401
+    from assay.targets.procedure import Training as Training
+    from assay.targets.procedure import training as training
     from assay.targets.pytorch import TorchTarget as TorchTarget
     from assay.targets.pytorch import torch_target as torch  # noqa: F401
     from assay.targets.tokenizers import Bytes as Bytes
@@ -44,12 +46,14 @@ _LAZY = {
     "Target": ("assay.targets.base", "Target"),
     "TorchLanguage": ("assay.targets.language_model", "TorchLanguage"),
     "TorchTarget": ("assay.targets.pytorch", "TorchTarget"),
+    "Training": ("assay.targets.procedure", "Training"),
     "WhiteBox": ("assay.targets.base", "WhiteBox"),
     "http": ("assay.targets.http_model", "http_target"),
     "language": ("assay.targets.language_model", "language_target"),
     "onnx": ("assay.targets.onnx_model", "onnx_target"),
     "sklearn": ("assay.targets.estimator", "sklearn_target"),
     "torch": ("assay.targets.pytorch", "torch_target"),
+    "training": ("assay.targets.procedure", "training"),
 }
 
 __all__ = ["Access", *sorted(_LAZY)]
