@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from assay import targets
 from assay.errors import DataError, TargetError
-from assay.privacy import TopK
+from assay.privacy import TopKSampling
 
 LETTERS = targets.Characters("abcd")
 
@@ -135,7 +135,7 @@ def test_what_follows_agrees_with_what_is_scored(stateful):
 
 def test_a_sampling_scheme_renormalizes_what_it_leaves():
     model = table(start="a")
-    greedy = read(model, ["abcd"], sampling=TopK(k=1)).log_probs[0]
+    greedy = read(model, ["abcd"], sampling=TopKSampling(k=1)).log_probs[0]
     best = model.model.table[LETTERS.encode("aabc")].argmax(1).tolist()
     assert greedy.tolist() == [0.0 if token == right else -math.inf for token, right in zip(best, LETTERS.encode("abcd"))]
 

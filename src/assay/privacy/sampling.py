@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class TopK:
+class TopKSampling:
     """The k likeliest tokens alone, at one temperature; ``k=1`` is greedy decoding.
 
     Source: Fan, Lewis & Dauphin (ACL 2018).
@@ -40,7 +40,7 @@ class DecayingTemperature:
     Attributes:
         hot, cool: the temperature at the first token, and from token ``over`` on; linear in between.
         over: how many tokens it takes.
-        k: as in :class:`TopK`.
+        k: as in :class:`TopKSampling`.
     """
 
     hot: float = 10.0
@@ -52,4 +52,4 @@ class DecayingTemperature:
         """See :data:`~assay.targets.language_model.Sampling`."""
         share = (step.to(scores.dtype) / self.over).clamp_max(1.0)
         temperature = self.hot + (self.cool - self.hot) * share
-        return TopK(k=self.k)(scores / temperature[..., None], step)
+        return TopKSampling(k=self.k)(scores / temperature[..., None], step)

@@ -12,7 +12,7 @@ import torch
 from assay import targets
 from assay.errors import DataError
 from assay.numerics.seeds import Stream
-from assay.privacy import DecayingTemperature, DiscoverableExtraction, DiscoveryGame, Rate, TopK
+from assay.privacy import DecayingTemperature, DiscoverableExtraction, DiscoveryGame, Rate, TopKSampling
 from assay.privacy.attacks.discoverable import queries_for
 from assay.privacy.games.discovery import surprise
 from assay.privacy.language import generate
@@ -25,7 +25,7 @@ def model() -> targets.NGram:
     return targets.NGram.fit(TEXT, order=2, tokenizer=targets.Characters.of(TEXT))
 
 
-@pytest.mark.parametrize("sampling", [TopK(k=None), TopK(k=3), TopK(k=2, temperature=0.7),
+@pytest.mark.parametrize("sampling", [TopKSampling(k=None), TopKSampling(k=3), TopKSampling(k=2, temperature=0.7),
                                       DecayingTemperature(hot=5, over=3)], ids=repr)
 def test_texts_come_as_often_as_predicted(model, sampling):
     """Every two-letter text, 20,000 draws: intervals that all hold at once, 99.9 % sure (Bonferroni)."""
@@ -60,7 +60,7 @@ def test_what_is_known_by_heart_is_discovered_and_the_rest_is_not():
     assert found["discoverable text"].estimate == 1
     assert found["discoverable text"].value > 0.97
     assert not found.doubts
-    greedy = game.play(DiscoverableExtraction(sampling=TopK(k=1)), model, seed=0).artefacts["discovery"].arrays
+    greedy = game.play(DiscoverableExtraction(sampling=TopKSampling(k=1)), model, seed=0).artefacts["discovery"].arrays
     assert set(np.exp(greedy["log_p"]).tolist()) <= {0.0, 1.0}
     assert (greedy["drawn"] == (greedy["log_p"] == 0)).all()
 
@@ -68,13 +68,13 @@ def test_what_is_known_by_heart_is_discovered_and_the_rest_is_not():
 def test_chances_that_draws_do_not_bear_out_are_doubted(model):
     @dataclass(frozen=True)
     class Boaster:
-        sampling: TopK
+        sampling: TopKSampling
 
         def infer(self, view, texts, *, prefix):
             return np.full(len(texts), -0.1)
 
     game = DiscoveryGame(training=TEXT, held_out=TEXT, prefix=5, suffix=5, examples=50)
-    assert {"PRV411", "PRV412"} == {doubt.code for doubt in game.play(Boaster(TopK(k=None)), model, seed=0).doubts}
+    assert {"PRV411", "PRV412"} == {doubt.code for doubt in game.play(Boaster(TopKSampling(k=None)), model, seed=0).doubts}
 
 
 def test_surprise_is_the_binomials_where_all_chances_are_equal():

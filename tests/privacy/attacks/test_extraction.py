@@ -11,7 +11,7 @@ import torch
 from assay import targets
 from assay.errors import DataError, Denied
 from assay.numerics.seeds import Stream
-from assay.privacy import DecayingTemperature, Extracted, Extraction, ExtractionGame, Prompts, TopK
+from assay.privacy import DecayingTemperature, Extracted, Extraction, ExtractionGame, Prompts, TopKSampling
 from assay.privacy.attacks.extraction import distinct
 from assay.privacy.language import Questioned, generate
 
@@ -54,7 +54,7 @@ def test_text_that_the_author_uses_elsewhere_too_is_refused_as_proof():
 
 
 def test_a_model_with_one_continuation_everywhere_writes_its_text(model):
-    greedy = Extraction(samples=10, length=80, sampling=TopK(k=1))
+    greedy = Extraction(samples=10, length=80, sampling=TopKSampling(k=1))
     found = game().play(greedy, model, seed=0)
     assert found["verbatim samples"].estimate == 1
     assert found["extracted characters"].value == 80
@@ -64,7 +64,7 @@ def test_a_model_with_one_continuation_everywhere_writes_its_text(model):
 
 
 def test_one_guess_is_left_of_ten_that_are_the_same(model):
-    found = Extraction(samples=10, length=80, sampling=TopK(k=1)).infer(model, Stream.seeded(0, torch.zeros(1, dtype=torch.int64)))
+    found = Extraction(samples=10, length=80, sampling=TopKSampling(k=1)).infer(model, Stream.seeded(0, torch.zeros(1, dtype=torch.int64)))
     assert len(found.samples) == 10
     assert len(set(found.samples)) == 1
     assert found.guesses == (0,)
@@ -86,7 +86,7 @@ def test_prompts_are_stretches_of_the_adversarys_text(model):
 
 def test_prompted_with_other_text_the_secret_still_comes(model):
     prompts = Prompts("We were told that the launch code of it is long", 6)
-    plain = Extraction(samples=100, length=60, sampling=TopK(k=40), prompts=prompts)
+    plain = Extraction(samples=100, length=60, sampling=TopKSampling(k=40), prompts=prompts)
     assert game().play(plain, model, seed=0)["verbatim samples"].value > 0.2
 
 
@@ -97,7 +97,7 @@ def test_the_temperature_decays_from_ten_to_one():
 
 
 def test_top_k_keeps_k_even_of_equal_scores():
-    kept = TopK(k=2)(torch.zeros(5, 6), torch.zeros(5))
+    kept = TopKSampling(k=2)(torch.zeros(5, 6), torch.zeros(5))
     assert torch.isfinite(kept).sum(1).tolist() == [2] * 5
 
 
@@ -105,7 +105,7 @@ def test_a_text_that_the_model_ends_is_cut_there():
     text = "ab.ab.ab.ab."
     model = targets.NGram(tokens=torch.tensor([0, 1, 2] * 20), tokenizer=targets.Characters("ab."), vocabulary=3, order=2,
                           start=(2,), end=2)
-    written = generate(model, torch.empty(4, 0, dtype=torch.int64), 10, TopK(k=1), Stream.seeded(0, torch.arange(4)))
+    written = generate(model, torch.empty(4, 0, dtype=torch.int64), 10, TopKSampling(k=1), Stream.seeded(0, torch.arange(4)))
     assert [model.decode(row) for row in written] == [text[:2]] * 4
 
 

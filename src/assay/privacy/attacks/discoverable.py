@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from assay.privacy.sampling import TopK
+from assay.privacy.sampling import TopKSampling
 from assay.targets.access import Access
 from assay.targets.language_model import LanguageModel, Sampling
 
@@ -20,7 +20,7 @@ class DiscoverableExtraction:
     """Given the beginning of a text, the chance that its end is drawn word for word: (n, p)-discoverable extraction.
 
     *Paper*: Hayes, Swanberg, Chaudhari, Yona, Shumailov, Nasr, Choquette-Choo, Lee & Cooper, NAACL 2025. With
-    ``TopK(k=1)`` and one query it is the greedy test of Carlini et al., ICLR 2023.
+    ``TopKSampling(k=1)`` and one query it is the greedy test of Carlini et al., ICLR 2023.
     *Needs*: scores: log-probabilities of tokens, under the sampling scheme.
     *Cost*: one pass over each text; nothing is drawn.
     *Blind spots*: an adversary who has no beginnings; text that comes out changed; beginnings that lie further back
@@ -40,12 +40,12 @@ class DiscoverableExtraction:
         1.0
 
     Attributes:
-        sampling: how the adversary draws: the paper's is ``TopK(k=40)``.
+        sampling: how the adversary draws: the paper's is ``TopKSampling(k=40)``.
     """
 
     needs: ClassVar[Access] = Access.SCORES
 
-    sampling: Sampling = field(default_factory=TopK)
+    sampling: Sampling = field(default_factory=TopKSampling)
 
     def infer(self, model: LanguageModel, texts: Sequence[Tensor], *, prefix: int) -> NDArray[np.float64]:
         """ln P of drawing all of each text after its first ``prefix`` tokens in one query: float64 ``[texts]``."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from assay.numerics.seeds import Stream
 from assay.privacy.language import generate
 from assay.privacy.ranking import Ranking, Reading, Zlib
-from assay.privacy.sampling import TopK
+from assay.privacy.sampling import TopKSampling
 from assay.targets.access import Access
 from assay.targets.language_model import LanguageModel, Sampling
 
@@ -81,7 +81,7 @@ class Extraction:
     Attributes:
         samples: texts drawn.
         length: tokens in each, its prompt not counted.
-        sampling: how they are drawn: :class:`~assay.privacy.sampling.TopK` or
+        sampling: how they are drawn: :class:`~assay.privacy.sampling.TopKSampling` or
             :class:`~assay.privacy.sampling.DecayingTemperature`.
         prompts: text to go on from; ``None`` to begin from the model's start.
         ranking: which samples are guessed first.
@@ -92,7 +92,7 @@ class Extraction:
 
     samples: int = 1000
     length: int = 256
-    sampling: Sampling = field(default_factory=TopK)
+    sampling: Sampling = field(default_factory=TopKSampling)
     prompts: Prompts | None = None
     ranking: Ranking = field(default_factory=Zlib)
     batch: int = 256
