@@ -23,12 +23,17 @@ if TYPE_CHECKING:
     from assay.numerics.ensembles import mirror as mirror
     from assay.numerics.ensembles import random_mirror as random_mirror
     from assay.privacy.attacks.conjugate_lira import ConjugateLiRA as ConjugateLiRA
+    from assay.privacy.attacks.discoverable import DiscoverableExtraction as DiscoverableExtraction
     from assay.privacy.attacks.exfiltration.capacity import CapacityAbuse as CapacityAbuse
     from assay.privacy.attacks.exfiltration.correlated import CorrelatedValues as CorrelatedValues
     from assay.privacy.attacks.exfiltration.framing import Frame as Frame
     from assay.privacy.attacks.exfiltration.framing import Received as Received
     from assay.privacy.attacks.exfiltration.low_bits import LowBits as LowBits
     from assay.privacy.attacks.exfiltration.signs import Signs as Signs
+    from assay.privacy.attacks.exposure import Exposure as Exposure
+    from assay.privacy.attacks.extraction import Extracted as Extracted
+    from assay.privacy.attacks.extraction import Extraction as Extraction
+    from assay.privacy.attacks.extraction import Prompts as Prompts
     from assay.privacy.attacks.label_only import LabelOnly as LabelOnly
     from assay.privacy.attacks.lira import LiRA as LiRA
     from assay.privacy.attacks.loss import CalibratedLoss as CalibratedLoss
@@ -52,8 +57,12 @@ if TYPE_CHECKING:
     from assay.privacy.defenses.weight_changes import QuantizeWeights as QuantizeWeights
     from assay.privacy.defenses.weight_changes import RandomizeLowBits as RandomizeLowBits
     from assay.privacy.defenses.weight_changes import WeightNoise as WeightNoise
+    from assay.privacy.games.discovery import DiscoveryGame as DiscoveryGame
     from assay.privacy.games.exfiltration import ExfiltrationGame as ExfiltrationGame
+    from assay.privacy.games.exposure import ExposureGame as ExposureGame
+    from assay.privacy.games.extraction import ExtractionGame as ExtractionGame
     from assay.privacy.games.membership import MembershipGame as MembershipGame
+    from assay.privacy.language import Questioned as Questioned
     from assay.privacy.mechanisms import Composed as Composed
     from assay.privacy.mechanisms import Gaussian as Gaussian
     from assay.privacy.mechanisms import Renyi as Renyi
@@ -63,11 +72,23 @@ if TYPE_CHECKING:
     from assay.privacy.per_example import PerExample as PerExample
     from assay.privacy.private import Private as Private
     from assay.privacy.private import Procedure as Procedure
+    from assay.privacy.planting import Secret as Secret
+    from assay.privacy.planting import TextCanary as TextCanary
+    from assay.privacy.planting import planted as planted
+    from assay.privacy.planting import text_canaries as text_canaries
     from assay.privacy.proofs.accountant import Accountant as Accountant
+    from assay.privacy.ranking import Lowercase as Lowercase
+    from assay.privacy.ranking import Perplexity as Perplexity
+    from assay.privacy.ranking import Reading as Reading
+    from assay.privacy.ranking import Reference as Reference
+    from assay.privacy.ranking import Window as Window
+    from assay.privacy.ranking import Zlib as Zlib
     from assay.privacy.rates import Operating as Operating
     from assay.privacy.rates import Rate as Rate
     from assay.privacy.rates import Scores as Scores
     from assay.privacy.recipe import Recipe as Recipe
+    from assay.privacy.sampling import DecayingTemperature as DecayingTemperature
+    from assay.privacy.sampling import TopKSampling as TopKSampling
     from assay.privacy.shadows import Shadows as Shadows
     from assay.privacy.shadows import seeds_of as seeds_of
     from assay.privacy.shadows import train_each as train_each
@@ -79,6 +100,7 @@ if TYPE_CHECKING:
     from assay.privacy.threat import People as People
     from assay.privacy.threat import labels as labels
     from assay.privacy.threat import scores as scores
+    from assay.privacy.verbatim import Corpus as Corpus
 
 _LAZY = {
     "APIAccess": ("assay.privacy.auditing.adversaries", "APIAccess"),
@@ -95,11 +117,20 @@ _LAZY = {
     "CapacityAbuse": ("assay.privacy.attacks.exfiltration.capacity", "CapacityAbuse"),
     "Composed": ("assay.privacy.mechanisms", "Composed"),
     "ConjugateLiRA": ("assay.privacy.attacks.conjugate_lira", "ConjugateLiRA"),
+    "Corpus": ("assay.privacy.verbatim", "Corpus"),
     "CorrelatedValues": ("assay.privacy.attacks.exfiltration.correlated", "CorrelatedValues"),
     "DPSGD": ("assay.privacy.defenses.dpsgd", "DPSGD"),
+    "DecayingTemperature": ("assay.privacy.sampling", "DecayingTemperature"),
+    "DiscoverableExtraction": ("assay.privacy.attacks.discoverable", "DiscoverableExtraction"),
+    "DiscoveryGame": ("assay.privacy.games.discovery", "DiscoveryGame"),
     "Distillation": ("assay.privacy.defenses.regularizing", "Distillation"),
     "EarlyStopping": ("assay.privacy.defenses.regularizing", "EarlyStopping"),
     "ExfiltrationGame": ("assay.privacy.games.exfiltration", "ExfiltrationGame"),
+    "Exposure": ("assay.privacy.attacks.exposure", "Exposure"),
+    "ExposureGame": ("assay.privacy.games.exposure", "ExposureGame"),
+    "Extracted": ("assay.privacy.attacks.extraction", "Extracted"),
+    "Extraction": ("assay.privacy.attacks.extraction", "Extraction"),
+    "ExtractionGame": ("assay.privacy.games.extraction", "ExtractionGame"),
     "Frame": ("assay.privacy.attacks.exfiltration.framing", "Frame"),
     "Gap": ("assay.privacy.attacks.loss", "Gap"),
     "Gaussian": ("assay.privacy.mechanisms", "Gaussian"),
@@ -107,6 +138,7 @@ _LAZY = {
     "LiRA": ("assay.privacy.attacks.lira", "LiRA"),
     "LossThreshold": ("assay.privacy.attacks.loss", "LossThreshold"),
     "LowBits": ("assay.privacy.attacks.exfiltration.low_bits", "LowBits"),
+    "Lowercase": ("assay.privacy.ranking", "Lowercase"),
     "MembershipGame": ("assay.privacy.games.membership", "MembershipGame"),
     "Mislabeled": ("assay.privacy.canaries", "Mislabeled"),
     "ModifiedEntropy": ("assay.privacy.attacks.loss", "ModifiedEntropy"),
@@ -119,16 +151,23 @@ _LAZY = {
     "PerExample": ("assay.privacy.per_example", "PerExample"),
     "Private": ("assay.privacy.private", "Private"),
     "Procedure": ("assay.privacy.private", "Procedure"),
+    "Perplexity": ("assay.privacy.ranking", "Perplexity"),
+    "Prompts": ("assay.privacy.attacks.extraction", "Prompts"),
     "QuantizeWeights": ("assay.privacy.defenses.weight_changes", "QuantizeWeights"),
+    "Questioned": ("assay.privacy.language", "Questioned"),
     "RMIA": ("assay.privacy.attacks.rmia", "RMIA"),
     "RandomizeLowBits": ("assay.privacy.defenses.weight_changes", "RandomizeLowBits"),
     "Rate": ("assay.privacy.rates", "Rate"),
+    "Reading": ("assay.privacy.ranking", "Reading"),
     "Received": ("assay.privacy.attacks.exfiltration.framing", "Received"),
+    "Recipe": ("assay.privacy.recipe", "Recipe"),
+    "Reference": ("assay.privacy.ranking", "Reference"),
     "Renyi": ("assay.privacy.mechanisms", "Renyi"),
     "RoundScores": ("assay.privacy.defenses.outputs", "RoundScores"),
     "SampledGaussian": ("assay.privacy.mechanisms", "SampledGaussian"),
     "Scattering": ("assay.privacy.defenses.scattering", "Scattering"),
     "Scores": ("assay.privacy.rates", "Scores"),
+    "Secret": ("assay.privacy.planting", "Secret"),
     "Shadows": ("assay.privacy.shadows", "Shadows"),
     "Sight": ("assay.privacy.methods", "Sight"),
     "Signals": ("assay.privacy.signals", "Signals"),
@@ -136,18 +175,27 @@ _LAZY = {
     "Steps": ("assay.privacy.auditing.steps", "Steps"),
     "Signs": ("assay.privacy.attacks.exfiltration.signs", "Signs"),
     "SoftScores": ("assay.privacy.defenses.outputs", "SoftScores"),
+    "TextCanary": ("assay.privacy.planting", "TextCanary"),
     "TopK": ("assay.privacy.defenses.outputs", "TopK"),
+    "TopKSampling": ("assay.privacy.sampling", "TopKSampling"),
     "WeightNoise": ("assay.privacy.defenses.weight_changes", "WeightNoise"),
+    "Window": ("assay.privacy.ranking", "Window"),
     "WorstOf": ("assay.privacy.canaries", "WorstOf"),
     "audit": ("assay.privacy.auditing.audit", "audit"),
+    "Zlib": ("assay.privacy.ranking", "Zlib"),
     "balanced_keep": ("assay.privacy.signals", "balanced_keep"),
     "audit_scores": ("assay.privacy.auditing.thresholds", "audit_scores"),
     "judge": ("assay.privacy.methods", "judge"),
     "labels": ("assay.privacy.threat", "labels"),
     "logit_of_probability": ("assay.privacy.signals", "logit_of_probability"),
     "logit_scale": ("assay.privacy.signals", "logit_scale"),
+    "mirror": ("assay.numerics.ensembles", "mirror"),
+    "planted": ("assay.privacy.planting", "planted"),
+    "processes": ("assay.numerics.chunks", "processes"),
+    "random_mirror": ("assay.numerics.ensembles", "random_mirror"),
     "scores": ("assay.privacy.threat", "scores"),
     "seeds_of": ("assay.privacy.shadows", "seeds_of"),
+    "text_canaries": ("assay.privacy.planting", "text_canaries"),
     "train_each": ("assay.privacy.shadows", "train_each"),
     "train_shadows": ("assay.privacy.shadows", "train_shadows"),
 }
