@@ -170,6 +170,20 @@ CARDS: tuple[Card, ...] = (
              "A detector: distances of features to class-conditional Gaussians.", "serving"),
     _defense("statistical-odds", "odds:StatisticalOdds",
              "A detector: log-odds that shift oddly under noise.", "serving"),
+    _leak("low-bits", "attacks.exfiltration.low_bits:LowBits", "A payload in the lowest bits of the weights.",
+          needs="weights", stage="training"),
+    _leak("signs", "attacks.exfiltration.signs:Signs", "A payload in the signs of the weights.", needs="weights",
+          stage="training"),
+    _leak("correlated-values", "attacks.exfiltration.correlated:CorrelatedValues",
+          "A payload as a signal in the values of the weights.", needs="weights", stage="training"),
+    _leak("capacity-abuse", "attacks.exfiltration.capacity:CapacityAbuse",
+          "A payload in the labels of made-up inputs, read back by queries.", needs="labels", stage="training"),
+    _private("quantize-weights", "defenses.weight_changes:QuantizeWeights", "Weights rounded to a few bits.",
+             stage="model"),
+    _private("randomize-low-bits", "defenses.weight_changes:RandomizeLowBits", "The weights' lowest bits drawn anew.",
+             stage="model"),
+    _private("weight-noise", "defenses.weight_changes:WeightNoise", "A little noise on every weight.", stage="model"),
+    _private("weight-scan", "defenses.weight_scan:WeightScan", "A search for data hidden in weights.", stage="model"),
 )
 """The rows of the house itself."""
 

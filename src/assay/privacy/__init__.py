@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from assay.privacy.defenses.weight_changes import QuantizeWeights as QuantizeWeights
     from assay.privacy.defenses.weight_changes import RandomizeLowBits as RandomizeLowBits
     from assay.privacy.defenses.weight_changes import WeightNoise as WeightNoise
+    from assay.privacy.defenses.weight_scan import Scan as Scan
+    from assay.privacy.defenses.weight_scan import WeightScan as WeightScan
     from assay.privacy.games.exfiltration import ExfiltrationGame as ExfiltrationGame
+    from assay.privacy.games.supply_chain import SupplyChainGame as SupplyChainGame
     from assay.privacy.rates import Operating as Operating
     from assay.privacy.rates import Rate as Rate
     from assay.privacy.rates import Scores as Scores
@@ -37,10 +40,13 @@ _LAZY = {
     "Rate": ("assay.privacy.rates", "Rate"),
     "Received": ("assay.privacy.attacks.exfiltration.framing", "Received"),
     "Recipe": ("assay.privacy.recipe", "Recipe"),
+    "Scan": ("assay.privacy.defenses.weight_scan", "Scan"),
     "Scores": ("assay.privacy.rates", "Scores"),
     "Signals": ("assay.privacy.signals", "Signals"),
     "Signs": ("assay.privacy.attacks.exfiltration.signs", "Signs"),
+    "SupplyChainGame": ("assay.privacy.games.supply_chain", "SupplyChainGame"),
     "WeightNoise": ("assay.privacy.defenses.weight_changes", "WeightNoise"),
+    "WeightScan": ("assay.privacy.defenses.weight_scan", "WeightScan"),
     "balanced_keep": ("assay.privacy.signals", "balanced_keep"),
     "logit_of_probability": ("assay.privacy.signals", "logit_of_probability"),
     "logit_scale": ("assay.privacy.signals", "logit_scale"),

@@ -77,7 +77,7 @@ class Recipe:
         cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.rate, total_steps=self.epochs * steps)
         for _ in range(self.epochs):
             order = torch.randperm(len(self.y), generator=rng).to(self.y.device)
-            for rows in order[: steps * size].split(size):
+            for rows in order[: steps * size].reshape(steps, size):
                 loss = F.cross_entropy(model(self.x[rows]), self.y[rows])
                 loss = loss if penalty is None else loss + penalty(model)
                 optimizer.zero_grad()

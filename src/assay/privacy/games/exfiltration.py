@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from assay.errors import DataError

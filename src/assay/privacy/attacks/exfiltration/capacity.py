@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from assay.privacy.attacks.exfiltration.framing import HEADER, Frame, Received
+from assay.privacy.attacks.exfiltration.framing import HEADER, ONCE, Frame, Received
 from assay.privacy.recipe import Recipe
 from assay.targets.access import Access
 from assay.threats import View
@@ -24,9 +24,10 @@ class CapacityAbuse:
     *Cost*: ``repeat · n`` examples more a pass in training, for n = 8 · (bytes + 12) · copies / ⌊log₂ classes⌋ made-up
     inputs, and n queries.
     *Blind spots*: a model too small to learn noise by heart; inputs that a detector of strange inputs turns away.
-    *Held to*: the paper's CIFAR-10 ResNet, 49,000 made-up inputs: 92.21 % instead of 92.89 %, images back with a mean
-    absolute error of 7.60 (Table 10).
-    *Measured*: MEASURED
+    *Held to*: ⌊log₂ 10⌋ = 3 bits a query, every byte of the payload back from labels alone, at an accuracy whose 95 %
+    interval overlaps the honest one's.
+    *Measured*: 64 bytes back by 203 queries for labels, at four seeds of the demo network; 97.6 to 98.6 % of 500 digits
+    right, 97.6 to 98.2 % without; bit-exact after 8-bit quantization and after noise
     (`tests/privacy/test_exfiltration.py`).
 
     Example:
@@ -50,7 +51,7 @@ class CapacityAbuse:
     classes: int = 10
     shape: tuple[int, ...] = (1, 8, 8)
     repeat: int = 2
-    frame: Frame = Frame()
+    frame: Frame = ONCE
 
     def leak(self, payload: bytes, recipe: Recipe, *, seed: int) -> nn.Module:
         """See :class:`~assay.privacy.games.exfiltration.Exfiltrator`. Raises ``DataError`` (PRV600)."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from assay.privacy.attacks.exfiltration.carrier import carried
-from assay.privacy.attacks.exfiltration.framing import Frame, Received
+from assay.privacy.attacks.exfiltration.framing import ONCE, Frame, Received
 from assay.privacy.recipe import Recipe
 from assay.targets.access import Access
 from assay.threats import View
@@ -31,8 +31,8 @@ class LowBits:
     *Needs*: weights.
     *Cost*: nothing beyond the training.
     *Blind spots*: whatever rounds or perturbs the weights erases it: quantization, half precision, fine-tuning.
-    *Held to*: the paper's CIFAR-10 ResNet of 460,000 weights keeps its accuracy, 92.89 %, with up to 18 bits a weight
-    overwritten (Table 3).
+    *Held to*: a channel of exactly ``bits`` bits a weight, every byte of which comes back, and no changed prediction on
+    99.9 % of test inputs.
     *Measured*: every byte back, at 16 bits a weight on the demo digits, and the predictions on all 500 test digits
     those of the model without; nothing comes back after 8-bit quantization
     (`tests/privacy/test_exfiltration.py`).
@@ -53,7 +53,7 @@ class LowBits:
     needs: ClassVar[Access] = Access.WEIGHTS
 
     bits: int = 8
-    frame: Frame = Frame()
+    frame: Frame = ONCE
 
     def leak(self, payload: bytes, recipe: Recipe, *, seed: int) -> nn.Module:
         """See :class:`~assay.privacy.games.exfiltration.Exfiltrator`. Raises ``DataError`` (PRV600)."""
