@@ -101,12 +101,12 @@ def test_low_bits_change_no_prediction():
     """16 of the 23 mantissa bits, 15.5 of them used: a model as large as its payload, twice over."""
     e = played("low bits")
     assert e["predictions unchanged"].estimate == 1
-    assert e["payload bits per weight"].estimate == pytest.approx(8 * 19_000 / 9_802)
+    assert e["bits of payload per weight"].estimate == pytest.approx(8 * 19_000 / 9_802)
 
 
 @pytest.mark.parametrize(("name", "least"), [("signs", 0.979), ("values", 0.187), ("labels", 0.052)])
 def test_bits_a_weight_of_the_other_channels(name, least):
-    assert played(name)["payload bits per weight"].estimate >= least
+    assert played(name)["bits of payload per weight"].estimate >= least
 
 
 @pytest.mark.slow

@@ -151,8 +151,8 @@ class WeightScan:
         if live and mostly and exact < live:
             yield Doubt("PRV613", f"{live - exact:,} of {live:,} weights lie off the 16-bit grid of the others")
         elif (p := _uniform(low)) < self.chance and _deficit(low) > _EXCUSED:
-            yield Doubt("PRV612", f"the lowest byte of {int(low.sum()):,} weights has {_entropy(low):.3f} bits of "
-                                  f"entropy; noise would be less uniform once in {1 / max(p, 1e-300):.0e} models")
+            yield Doubt("PRV612", f"the lowest byte of {int(low.sum()):,} weights has {_entropy(low):.3f} of 8 bits of "
+                                  f"entropy (χ² test: p = {p:.1g})")
         if gap := _gap(rows, self.chance):
             yield Doubt("PRV614", f"{gap[0]:,} weights lie within {gap[2]:.2g} standard deviations of zero, and "
                                   f"{gap[1]:,} in the next stretch of the same length")

@@ -24,7 +24,7 @@ from assay.targets.pytorch import torch_target
 from assay.threats import ThreatModel, View
 
 RECOVERED = "payload bytes recovered"
-CAPACITY = "payload bits per weight"
+CAPACITY = "bits of payload per weight"
 HONEST, LEAKING = "accuracy without the payload", "accuracy with the payload"
 UNCHANGED = "predictions unchanged"
 

@@ -50,7 +50,7 @@ class SupplyChainGame:
             findings.append(Doubt("PRV615", f"the weights came as {wrapper}"))
         provenance = {
             "weights": target.fingerprint().get("model", ""), "format": wrapper,
-            "parameters": f"{scan.weights:,}, {scan.exact:,} of them on a 16-bit grid",
+            "parameters": f"{scan.weights:,} weights, {scan.exact:,} of them on a 16-bit grid",
             **({"file": hashlib.sha256(self.file.read_bytes()).hexdigest()} if self.file else {}),
         }
         found = Bound(quantity=READABLE, side=AT_LEAST, estimate=float(scan.readable), value=float(scan.readable),
