@@ -184,6 +184,23 @@ CARDS: tuple[Card, ...] = (
              stage="model"),
     _private("weight-noise", "defenses.weight_changes:WeightNoise", "A little noise on every weight.", stage="model"),
     _private("weight-scan", "defenses.weight_scan:WeightScan", "A search for data hidden in weights.", stage="model"),
+    Card(name="privacy.membership", kind="game", entry="assay.privacy.games.membership:MembershipGame",
+         stage="training", summary="Which examples was a model trained on? Asked of models trained on random halves."),
+    _leak("loss-threshold", "attacks.loss:LossThreshold", "One threshold on the loss for all examples."),
+    _leak("calibrated-loss", "attacks.loss:CalibratedLoss", "The loss beside what is usual of the example."),
+    _leak("modified-entropy", "attacks.loss:ModifiedEntropy", "Entropy that counts the label apart."),
+    _leak("gap", "attacks.loss:Gap", "Whether the label is right, and nothing more.", needs="labels"),
+    _leak("label-only", "attacks.label_only:LabelOnly", "The distance to the decision boundary.", needs="labels"),
+    _leak("lira", "attacks.lira:LiRA", "A likelihood ratio of Gaussians fitted to each example."),
+    _leak("conjugate-lira", "attacks.conjugate_lira:ConjugateLiRA", "LiRA with a prior learned from all examples."),
+    _leak("rmia", "attacks.rmia:RMIA", "Likelihood ratios ranked against other examples."),
+    _private("round-scores", "defenses.outputs:RoundScores", "Probabilities with few decimals.", stage="serving"),
+    _private("soft-scores", "defenses.outputs:SoftScores", "Probabilities at a high temperature.", stage="serving"),
+    _private("top-k", "defenses.outputs:TopK", "Probabilities of the likeliest classes alone.", stage="serving"),
+    _private("early-stopping", "defenses.regularizing:EarlyStopping", "Training ends after few epochs."),
+    _private("distillation", "defenses.regularizing:Distillation", "A student of a teacher who saw the data."),
+    _private("accountant", "proofs.accountant:Accountant", "The epsilon that noisy releases together cannot exceed.",
+             kind="proof"),
 )
 """The rows of the house itself."""
 
@@ -213,6 +230,16 @@ def find(name: str, *, kind: Kind | None = None, wing: str = "", where: str = ""
             return card
     known = [card.method if wing else card.name for card in table]
     raise ConfigError("CFG131", f"there is no {kind or 'method'} called {name!r}{nearest(name, known)}", where=where)
+
+
+def game(name: str, *, where: str = "") -> Card:
+    """The game of this name, ``"privacy.audit"``, or the first of a wing, ``"privacy"``. Raises CFG131."""
+    table = [card for card in cards().values() if card.kind == "game"]
+    found = next((card for card in table if name in (card.name, card.wing)), None)
+    if found is None:
+        known = [word for card in table for word in (card.wing, card.name)]
+        raise ConfigError("CFG131", f"there is no game called {name!r}{nearest(name, known)}", where=where)
+    return found
 
 
 def load(card: Card) -> Any:

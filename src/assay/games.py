@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,13 @@ from numpy.typing import NDArray
 from assay.data import Dataset
 from assay.evidence.record import Evidence
 from assay.targets.base import Target
+from assay.targets.procedure import Training
 
 Arrays = Mapping[str, NDArray[np.generic]]
+
+
+Subject = Literal["model", "procedure"]
+"""What a game is played on, where it says so by a class variable ``subject``; of one that does not, a model."""
 
 
 class Progress(NamedTuple):
@@ -100,11 +105,12 @@ class Game(Protocol):
         """The budget of these words, as evidence prints it."""
 
     def rounds(
-        self, attacks: Sequence[Any], proofs: Sequence[Any], target: Target, *, seed: int, memory: Memory | None = None
+        self, attacks: Sequence[Any], proofs: Sequence[Any], target: Target | Training, *, seed: int,
+        memory: Memory | None = None,
     ) -> Iterator[Progress | Evidence]:
         """Plays and proves, yielding progress on the way and one evidence a method."""
 
-    def replay(self, evidence: Evidence, target: Target) -> Replay:
+    def replay(self, evidence: Evidence, target: Target | Training) -> Replay:
         """Re-judges the artefacts of ``evidence`` on a fresh evaluation of ``target``."""
 
 

@@ -19,7 +19,7 @@ from assay.privacy import (
     LowBits,
     QuantizeWeights,
     RandomizeLowBits,
-    Recipe,
+    Pipeline,
     Signs,
     WeightNoise,
 )
@@ -31,9 +31,9 @@ SIZES = {"low bits": 19_000, "signs": 1_200, "values": 230, "labels": 64}
 
 
 @cache
-def the_recipe() -> Recipe:
+def the_pipeline() -> Pipeline:
     x, y = demo.digits("train")
-    return Recipe(init=demo.network, x=x, y=y)
+    return Pipeline(init=demo.network, x=x, y=y)
 
 
 @dataclass(frozen=True)
@@ -47,17 +47,17 @@ class Once:
     def needs(self):
         return self.inner.needs
 
-    def leak(self, payload, recipe, *, seed):
+    def leak(self, payload, pipeline, *, seed):
         if (payload, seed) not in self.made:
-            self.made[payload, seed] = self.inner.leak(payload, the_recipe(), seed=seed)
+            self.made[payload, seed] = self.inner.leak(payload, the_pipeline(), seed=seed)
         return self.made[payload, seed]
 
     def decode(self, view):
         return self.inner.decode(view)
 
 
-class Trained(Recipe):
-    """The same recipe, whose honest model is trained once a seed."""
+class Trained(Pipeline):
+    """The same pipeline, whose honest model is trained once a seed."""
 
     def train(self, seed, *, penalty=None):
         return super().train(seed, penalty=penalty) if penalty else honest(seed)
@@ -65,7 +65,7 @@ class Trained(Recipe):
 
 @cache
 def honest(seed: int) -> torch.nn.Module:
-    return the_recipe().train(seed)
+    return the_pipeline().train(seed)
 
 
 @cache
@@ -79,7 +79,7 @@ def payload(name: str) -> bytes:
 
 def played(name: str, *defenses, seed: int = 0):
     x, y = demo.digits("test")
-    r = the_recipe()
+    r = the_pipeline()
     trained = Trained(init=r.init, x=r.x, y=r.y)
     return ExfiltrationGame(x, y, payload=payload(name), defenses=defenses).play(channel(name), trained, seed=seed)
 
@@ -220,7 +220,7 @@ def test_low_bits_of_every_float(dtype):
 
 def test_the_same_seed_gives_the_same_bytes_and_leaves_the_generator_alone():
     state = torch.get_rng_state()
-    short = Recipe(init=demo.network, x=the_recipe().x, y=the_recipe().y, epochs=1)
+    short = Pipeline(init=demo.network, x=the_pipeline().x, y=the_pipeline().y, epochs=1)
     one, two = (Signs().leak(b"abc", short, seed=3) for _ in range(2))
     assert torch.equal(flat(one), flat(two))
     assert torch.equal(torch.get_rng_state(), state)

@@ -19,7 +19,7 @@ from assay.privacy import (
     Frame,
     LowBits,
     QuantizeWeights,
-    Recipe,
+    Pipeline,
     Signs,
     SupplyChainGame,
     WeightScan,
@@ -136,9 +136,9 @@ def test_weights_off_the_16_bit_grid_of_the_others_are_counted():
 
 def test_the_gap_around_zero_that_a_margin_leaves():
     x, y = demo.digits("train")
-    recipe = Recipe(init=demo.network, x=x, y=y, epochs=5)
-    assert codes(Signs().leak(b"a" * 1200, recipe, seed=0)) == {"PRV614"}
-    assert codes(CorrelatedValues().leak(b"a" * 230, recipe, seed=0)) == {"PRV614"}
+    pipeline = Pipeline(init=demo.network, x=x, y=y, epochs=5)
+    assert codes(Signs().leak(b"a" * 1200, pipeline, seed=0)) == {"PRV614"}
+    assert codes(CorrelatedValues().leak(b"a" * 230, pipeline, seed=0)) == {"PRV614"}
 
 
 # --- what nobody sees --------------------------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ def test_what_is_encrypted_is_not_seen(bits):
 
 def test_what_is_memorized_is_not_seen():
     x, y = demo.digits("train")
-    assert codes(CapacityAbuse().leak(b"a" * 64, Recipe(init=demo.network, x=x, y=y, epochs=5), seed=0)) == set()
+    assert codes(CapacityAbuse().leak(b"a" * 64, Pipeline(init=demo.network, x=x, y=y, epochs=5), seed=0)) == set()
 
 
 # --- the game ----------------------------------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ def test_the_weights_that_leaked_and_the_weights_that_were_scanned_are_known_to_
     from assay.targets import torch as target
 
     x, y = demo.digits("train")
-    recipe = Recipe(init=demo.network, x=x, y=y, epochs=1)
-    leaked = ExfiltrationGame(x[:50], y[:50], payload=b"abc").play(LowBits(), recipe, seed=0)
-    scanned = SupplyChainGame().play(WeightScan(), target(LowBits().leak(b"abc", recipe, seed=0)), seed=0)
+    pipeline = Pipeline(init=demo.network, x=x, y=y, epochs=1)
+    leaked = ExfiltrationGame(x[:50], y[:50], payload=b"abc").play(LowBits(), pipeline, seed=0)
+    scanned = SupplyChainGame().play(WeightScan(), target(LowBits().leak(b"abc", pipeline, seed=0)), seed=0)
     assert leaked.provenance["weights"] == scanned.provenance["weights"]

@@ -18,6 +18,8 @@ from assay.targets.base import Protector, Target
 if TYPE_CHECKING:
     from torch import nn
 
+    from assay.targets.procedure import Training
+
 
 def load_data(plan: DataPlan, folder: Path) -> data.Dataset:
     """The examples, with relative paths starting at ``folder``. Raises ``DataError``."""
@@ -25,13 +27,22 @@ def load_data(plan: DataPlan, folder: Path) -> data.Dataset:
     return data.load(plan.load, base=folder, layout=plan.layout, scale=plan.scale, size=size, classes=plan.classes)
 
 
-def load_target(plan: TargetPlan, folder: Path) -> Target:
-    """The target as the plan describes it, defenses around it.
+def load_target(plan: TargetPlan, folder: Path, dataset: data.Dataset) -> Target | Training:
+    """The target as the plan describes it, defenses around it; a procedure with ``dataset`` as its pool.
 
     Raises:
         ConfigError: CFG140–CFG143 and PRF144 where code, weights or a defense cannot be loaded.
         TargetError: where the model is not what was declared.
     """
+    if plan.kind == "training":
+        return _training(plan, folder, dataset)
+    return load_model(plan, folder)
+
+
+def load_model(plan: TargetPlan, folder: Path) -> Target:
+    """A finished model as the plan describes it; raises as :func:`load_target`."""
+    if plan.kind == "training":
+        raise ConfigError("CFG104", "a model is wanted here, and kind = 'training' is a procedure", where="kind")
     target = _KINDS[plan.kind](plan, folder)
     for number, spec in enumerate(plan.defenses, 1):
         words = _placed(spec, folder)
@@ -61,15 +72,25 @@ def _protector(spec: Method, target: Target, folder: Path, where: str) -> Protec
 
 
 def with_models(spec: Method, folder: Path) -> Method:
-    """A method's table with its ``surrogates``, which are written as targets, loaded.
+    """A method's table with what stands in it as words: ``surrogates`` are targets, ``boundary`` is an evasion attack.
 
     Raises:
         ConfigError: CFG102–CFG104 for a table that describes no target; and as :func:`load_target`.
     """
+    if not isinstance(spec, str) and "boundary" in spec:
+        return _with_boundary(spec)
     if isinstance(spec, str) or not isinstance(spec.get("surrogates"), list):
         return spec
     plans = [TargetPlan.of(table, where=f"surrogates {n}") for n, table in enumerate(spec["surrogates"], 1)]
-    return {**spec, "surrogates": tuple(load_target(plan, folder) for plan in plans)}
+    return {**spec, "surrogates": tuple(load_model(plan, folder) for plan in plans)}
+
+
+def _with_boundary(spec: dict[str, Any]) -> dict[str, Any]:
+    """A label-only membership attack's table, the evasion attack that it rests on made from its words."""
+    from assay.evasion.budgets import parse_budget
+
+    boundary = catalog.make(spec["boundary"], kind="attack", wing="evasion", where="boundary")
+    return {**spec, "boundary": boundary, "budget": parse_budget(str(spec.get("budget", "l2 inf")))}
 
 
 def _placed(spec: Method, folder: Path) -> Method:
@@ -77,6 +98,16 @@ def _placed(spec: Method, folder: Path) -> Method:
     if isinstance(spec, str) or "weights" not in spec:
         return spec
     return {**spec, "weights": str(folder / str(spec["weights"]))}
+
+
+def _training(plan: TargetPlan, folder: Path, dataset: data.Dataset) -> Training:
+    """The procedure: what ``load`` names, or, with arguments, what it returns for them; then the private trainers."""
+    from assay.targets.procedure import training
+
+    fit: Any = _call(plan, folder) if plan.arguments else _named(plan, folder)
+    return training(fit, dataset, name=plan.name or plan.load.rpartition(":")[2], bounds=_bounds(plan),
+                    normalize=_normalization(plan), batch=plan.batch,
+                    outputs="probabilities" if plan.outputs == "probabilities" else "logits")
 
 
 def _torch(plan: TargetPlan, folder: Path) -> Target:
@@ -178,13 +209,25 @@ _KINDS: dict[str, Callable[[TargetPlan, Path], Target]] = {
 
 def _call(plan: TargetPlan, folder: Path) -> object:
     """What the callable named by ``load`` returns."""
+    named: Any = _named(plan, folder)
+    try:
+        with _importable(folder):
+            return named(**plan.arguments)
+    except AssayError:
+        raise
+    except Exception as error:  # the user's code runs here: whatever it raises is a reason, not a crash
+        raise ConfigError("CFG140", f"{plan.load}: {type(error).__name__}: {error}", where="[target] load") from error
+
+
+def _named(plan: TargetPlan, folder: Path) -> object:
+    """What ``load`` names."""
     place, colon, attribute = plan.load.rpartition(":")
     if not colon or not place:
         raise ConfigError("CFG140", f"cannot read load = {plan.load!r}", where="[target] load")
     try:
         with _importable(folder):
             module = _from_file(folder / place) if place.endswith(".py") else importlib.import_module(place)
-            return getattr(module, attribute)(**plan.arguments)
+            return getattr(module, attribute)
     except AssayError:
         raise
     except Exception as error:  # the user's code runs here: whatever it raises is a reason, not a crash

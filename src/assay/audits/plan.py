@@ -63,8 +63,9 @@ class TargetPlan(_Section):
     """What is under test.
 
     Attributes:
-        kind: what is behind ``load``.
-        load: torch and sklearn: ``package.module:callable`` or ``file.py:callable``; onnx: a file; http: a URL.
+        kind: what is behind ``load``; ``"training"``: a procedure, whose data section is the pool it is trained from.
+        load: torch and sklearn: ``package.module:callable`` or ``file.py:callable``, which returns the model; training:
+            likewise, the procedure ``fit(data, seed)`` itself; onnx: a file; http: a URL.
         weights: torch only: a state dict: ``.safetensors``, or ``.pth`` / ``.pt`` (tensors only).
         arguments: keyword arguments of the callable.
         bounds: the box in which inputs live, before normalization.
@@ -79,7 +80,7 @@ class TargetPlan(_Section):
         http: how to speak to a served model.
     """
 
-    kind: Literal["torch", "onnx", "sklearn", "http"] = "torch"
+    kind: Literal["torch", "onnx", "sklearn", "http", "training"] = "torch"
     load: str
     weights: str = ""
     arguments: dict[str, Any] = Field(default_factory=dict)
@@ -124,10 +125,11 @@ class ThreatPlan(_Section):
     """What the adversary may do.
 
     Attributes:
-        budget: a norm and a radius in the data's units: ``"linf 8/255"``, ``"l2 0.5"``; with ``uint8`` at its end the
-            inputs must be images of 8 bits a channel.
+        budget: evasion: a norm and a radius in the data's units: ``"linf 8/255"``, ``"l2 0.5"``; with ``uint8`` at its
+            end the inputs must be images of 8 bits a channel. Privacy: whose membership is asked: ``"natural"`` or
+            canaries: ``"mislabeled 100"``.
         access: the most that it sees of the target.
-        goal: any wrong label, or the label given with each point.
+        goal: evasion: any wrong label, or the label given with each point.
         knows: what it knows of the design; noted in the evidence.
         queries: how many inputs it may submit per point; left out: no limit.
     """
@@ -144,7 +146,7 @@ class TrialPlan(_Section):
 
     Attributes:
         id: how messages call it.
-        game: the family; there is one so far.
+        game: the family, ``"evasion"`` or ``"privacy"``, or one of its games: ``"privacy.membership"``.
         threat: what the adversary may do.
         attacks, proofs: names, or tables of a name and parameters; where both are empty, the suite's.
         seed: of everything random in the trial.

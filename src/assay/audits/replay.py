@@ -6,11 +6,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from assay.audits.loading import load_data, load_target
-from assay.audits.plan import Plan, TrialPlan
+from assay.audits.plan import Plan
 from assay.audits.run import game_of
 from assay.data import Dataset
-from assay.evidence.record import Evidence
-from assay.games import Replay
+from assay.evidence.record import Evidence, Threat
+from assay.games import Game, Replay
+from assay.targets.procedure import Training
+from assay.threats import ThreatModel
 
 
 def replayed(toml: str, folder: Path, found: Sequence[Evidence]) -> Iterator[tuple[Evidence, Replay]]:
@@ -20,16 +22,23 @@ def replayed(toml: str, folder: Path, found: Sequence[Evidence]) -> Iterator[tup
         AssayError: where target or data cannot be loaded any more.
     """
     plan = Plan.parse(toml, name="the plan in the ledger")
-    dataset, target = load_data(plan.data, folder), load_target(plan.target, folder)
-    trials: dict[tuple[str, str, str], TrialPlan] = {
-        (game_of(trial, dataset).budget_named(trial.threat.budget), trial.threat.goal, trial.threat.access): trial
-        for trial in plan.trial
-    }
+    dataset = load_data(plan.data, folder)
+    target = load_target(plan.target, folder, dataset)
+    trials = {_key(_threat(game_of(trial, dataset))): trial for trial in plan.trial}
     for evidence in (e for e in found if e.kind == "played"):
-        trial = trials.get((evidence.threat.budget, evidence.threat.goal, evidence.threat.access))
+        trial = trials.get(_key(evidence.threat))
         if trial is None:
             yield evidence, Replay(0, 1, "the plan has no trial with this threat any more")
             continue
-        n = max((b.n for b in evidence.bounds), default=len(dataset.y))
+        n = len(dataset) if isinstance(target, Training) else max((b.n for b in evidence.bounds), default=len(dataset))
         cut = Dataset(dataset.x[:n], dataset.y[:n], dataset.name, dataset.classes)
         yield evidence, game_of(trial, cut).replay(evidence, target)
+
+
+def _key(threat: Threat) -> tuple[str, str, str]:
+    return threat.budget, threat.goal, threat.access
+
+
+def _threat(game: Game) -> Threat:
+    threat: ThreatModel | Threat = getattr(game, "threat")  # noqa: B009  # every game has one, each wing of its own type
+    return threat if isinstance(threat, Threat) else threat.describe()

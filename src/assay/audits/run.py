@@ -76,12 +76,15 @@ def perform(
     if not plan.trial:
         raise ConfigError("CFG150", "the plan has no [[trial]]")
     claims_of(plan)  # a claim that cannot be read is said before anything is spent, not after
-    dataset = _cut(load_data(plan.data, folder), effort if suite else None)
+    procedure = plan.target.kind == "training"
+    dataset = _cut(load_data(plan.data, folder), effort if suite and not procedure else None)
     validate(dataset, bounds=(plan.target.bounds[0], plan.target.bounds[1]), classes=None)
     trials = [_ready(trial, number, plan, effort) for number, trial in enumerate(plan.trial, 1)]
     games = [game_of(trial, dataset) for trial in trials]
     methods = [_methods(trial, folder) for trial in trials]
-    target = load_target(plan.target, folder)
+    target = load_target(plan.target, folder, dataset)
+    for trial, game in zip(trials, games):
+        _matched(trial, game, procedure)
     found: list[Evidence] = []
     for trial, game, (attacks, proofs) in zip(trials, games, methods):
         for event in game.rounds(attacks, proofs, target, seed=trial.seed, memory=ledger):
@@ -116,6 +119,15 @@ def claims_of(plan: Plan) -> list[Claim]:
     return claims
 
 
+def _matched(trial: TrialPlan, game: Game, procedure: bool) -> None:
+    """Raises ``ConfigError`` (CFG151) where a game about models meets a procedure, or the other way round."""
+    wanted = getattr(game, "subject", "model")
+    if wanted != ("procedure" if procedure else "model"):
+        had = "a training procedure" if procedure else "a finished model"
+        raise ConfigError("CFG151", f"{game.name} is played on a {wanted}, and the target is {had}",
+                          where=f"[[trial]] {trial.id}, game")
+
+
 def _cut(dataset: Dataset, effort: suites.Suite | None) -> Dataset:
     if effort is None or effort.points is None or len(dataset.y) <= effort.points:
         return dataset
@@ -129,7 +141,7 @@ def _ready(trial: TrialPlan, number: int, plan: Plan, effort: suites.Suite) -> T
 
 def game_class(trial: TrialPlan) -> type[Game]:
     """The game that the trial names."""
-    card = catalog.find(f"{trial.game}.game", kind="game", where=f"[[trial]] {trial.id}, game")
+    card = catalog.game(trial.game, where=f"[[trial]] {trial.id}, game")
     game: type[Game] = catalog.load(card)
     return game
 
@@ -143,8 +155,8 @@ def game_of(trial: TrialPlan, dataset: Dataset) -> Game:
 
 
 def _methods(trial: TrialPlan, folder: Path) -> tuple[list[Any], list[Any]]:
-    where = f"[[trial]] {trial.id}"
-    attacks = [catalog.make(with_models(spec, folder), kind="attack", wing=trial.game, where=f"{where}, attacks")
+    where, wing = f"[[trial]] {trial.id}", trial.game.partition(".")[0]
+    attacks = [catalog.make(with_models(spec, folder), kind="attack", wing=wing, where=f"{where}, attacks")
                for spec in trial.attacks]
-    proofs = [catalog.make(spec, kind="proof", wing=trial.game, where=f"{where}, proofs") for spec in trial.proofs]
+    proofs = [catalog.make(spec, kind="proof", wing=wing, where=f"{where}, proofs") for spec in trial.proofs]
     return attacks, proofs

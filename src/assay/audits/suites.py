@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from assay.audits.plan import Method, Plan, TrialPlan
@@ -14,34 +15,39 @@ class Suite:
 
     Attributes:
         points: at most so many examples; ``None`` for all.
-        attacks: evasion attacks by the access granted, for trials that name none; those by labels play in L2 and Linf.
-        proofs: likewise, where the weights are at hand.
+        attacks: by wing and by the access granted, for trials that name none; by labels, evasion plays in L2 and Linf.
+        proofs: of evasion, where the weights are at hand.
     """
 
     name: str
     points: int | None
-    attacks: dict[str, tuple[Method, ...]]
+    attacks: Mapping[str, Mapping[str, tuple[Method, ...]]]
     proofs: tuple[Method, ...]
+
+
+def _privacy(shadows: int) -> dict[str, tuple[Method, ...]]:
+    lira: Method = {"name": "conjugate-lira" if shadows < 64 else "lira", "shadows": shadows}
+    return {"scores": ("loss-threshold", lira), "labels": ("gap",)}
 
 
 SUITES = {
     suite.name: suite
     for suite in (
-        Suite("quick", 100, {
+        Suite("quick", 100, {"evasion": {
             "gradients": ({"name": "apgd", "steps": 20, "loss": "dlr"},),
             "scores": ({"name": "square", "queries": 500},),
             "labels": ({"name": "hop-skip-jump", "queries": 500},),
-        }, ("crown-ibp",)),
-        Suite("standard", None, {
+        }, "privacy": _privacy(8)}, ("crown-ibp",)),
+        Suite("standard", None, {"evasion": {
             "gradients": ("auto-attack",),
             "scores": ("square",),
             "labels": ("hop-skip-jump",),
-        }, ("crown",)),
-        Suite("thorough", None, {
+        }, "privacy": _privacy(16)}, ("crown",)),
+        Suite("thorough", None, {"evasion": {
             "gradients": ({"name": "auto-attack", "version": "plus"},),
             "scores": ({"name": "square", "queries": 10_000},),
             "labels": ({"name": "hop-skip-jump", "queries": 20_000},),
-        }, ("crown",)),
+        }, "privacy": _privacy(64)}, ("crown",)),
     )
 }
 """Every suite by name."""
@@ -54,12 +60,19 @@ def find(name: str) -> Suite:
     return SUITES[name]
 
 
+_DOWN = {"weights": ("gradients", "scores", "labels"), "gradients": ("gradients", "scores", "labels"),
+         "scores": ("scores", "labels"), "labels": ("labels",)}
+"""What an adversary of this access can play with, the strongest first."""
+
+
 def filled(trial: TrialPlan, suite: Suite, *, proofs: bool) -> TrialPlan:
     """The trial with the suite's methods where it names none."""
     if trial.attacks or trial.proofs:
         return trial
-    access = "gradients" if trial.threat.access in ("gradients", "weights") else trial.threat.access
-    attacks, proved = suite.attacks[access], suite.proofs if proofs else ()
+    wing = trial.game.partition(".")[0]
+    known = suite.attacks.get(wing, {})
+    attacks = next((known[access] for access in _DOWN[trial.threat.access] if access in known), ())
+    proved = suite.proofs if proofs and wing == "evasion" else ()
     return trial.model_copy(update={"attacks": list(attacks), "proofs": list(proved)})
 
 

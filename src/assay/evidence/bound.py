@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -25,6 +26,14 @@ NAIVE = "non-adaptive robust accuracy"
 def quantity_at(quantity: str, budget: str) -> str:
     """The name of a quantity at one budget of a curve: ``robust accuracy @ linf 0.03``."""
     return f"{quantity} @ {budget}"
+
+
+_PARAMETER = re.compile(r"(?<==)[0-9.]+(?:e[-+]?[0-9]+)?", re.IGNORECASE)
+
+
+def canonical(quantity: str) -> str:
+    """The one spelling of a quantity with a number in it: ``epsilon@delta=0.00001`` is ``epsilon@delta=1e-05``."""
+    return _PARAMETER.sub(lambda found: f"{float(found[0]):g}", quantity)
 
 
 def outward(value: float, side: Side) -> float:

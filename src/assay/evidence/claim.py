@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from assay.errors import ConfigError
-from assay.evidence.bound import Bound, outward
+from assay.evidence.bound import Bound, canonical, outward
 from assay.evidence.record import Evidence
 
 Verdict = Literal["broken", "standing", "proven", "undecided"]
@@ -71,7 +71,7 @@ class Claim:
             raise ConfigError("CFG120", f"cannot read the claim {text!r}", where=f"claim {id}".strip())
         level = float(match["level"]) / (100 if match["percent"] else 1)
         op: Operator = ">=" if match["op"] == ">=" else "<="
-        return cls(match["quantity"].lower(), op, level, id=id, about=about, budget=budget)
+        return cls(canonical(match["quantity"].lower()), op, level, id=id, about=about, budget=budget)
 
     def __str__(self) -> str:
         return f"{self.quantity} {self.op} {self.level:g}"

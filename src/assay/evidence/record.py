@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from assay.errors import AssayError, findings
-from assay.evidence.bound import Bound, Side
+from assay.evidence.bound import Bound, Side, canonical
 
 Kind = Literal["played", "proved", "not run"]
 Arrays = Mapping[str, NDArray[np.generic]]
@@ -124,6 +124,7 @@ class Evidence:
     def __getitem__(self, quantity: str) -> Bound:
         """The bound on this quantity on the side this evidence is about; ``KeyError`` names those there are."""
         side: Side = "at least" if self.kind == "proved" else "at most"
+        quantity = canonical(quantity)
         found = [b for b in self.bounds if b.quantity == quantity]
         if not found:
             raise KeyError(f"no bound on {quantity!r}; there is {sorted({b.quantity for b in self.bounds})}")
@@ -166,7 +167,8 @@ class Evidence:
     def __str__(self) -> str:
         if self.kind == "not run":
             return f"{self.attack} against {self.target}: NOT RUN — {self.error}"
-        said = "; ".join(str(b) for b in self.bounds if b.side == ("at least" if self.kind == "proved" else "at most"))
+        near = [b for b in self.bounds if b.side == ("at least" if self.kind == "proved" else "at most")]
+        said = "; ".join(str(b) for b in near or self.bounds)  # leakage is shown from below and proved from above
         doubts = "".join(f" [doubt {d.code}: {d.text}]" for d in self.doubts)
         return f"{self.attack} against {self.target} ({self.threat.budget}): {said}{doubts}"
 

@@ -6,50 +6,124 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from assay.numerics.chunks import processes as processes
+    from assay.numerics.ensembles import mirror as mirror
+    from assay.numerics.ensembles import random_mirror as random_mirror
+    from assay.privacy.attacks.conjugate_lira import ConjugateLiRA as ConjugateLiRA
     from assay.privacy.attacks.exfiltration.capacity import CapacityAbuse as CapacityAbuse
     from assay.privacy.attacks.exfiltration.correlated import CorrelatedValues as CorrelatedValues
     from assay.privacy.attacks.exfiltration.framing import Frame as Frame
     from assay.privacy.attacks.exfiltration.framing import Received as Received
     from assay.privacy.attacks.exfiltration.low_bits import LowBits as LowBits
     from assay.privacy.attacks.exfiltration.signs import Signs as Signs
+    from assay.privacy.attacks.label_only import LabelOnly as LabelOnly
+    from assay.privacy.attacks.lira import LiRA as LiRA
+    from assay.privacy.attacks.loss import CalibratedLoss as CalibratedLoss
+    from assay.privacy.attacks.loss import Gap as Gap
+    from assay.privacy.attacks.loss import LossThreshold as LossThreshold
+    from assay.privacy.attacks.loss import ModifiedEntropy as ModifiedEntropy
+    from assay.privacy.attacks.rmia import RMIA as RMIA
+    from assay.privacy.canaries import Blank as Blank
+    from assay.privacy.canaries import Canaries as Canaries
+    from assay.privacy.canaries import Mislabeled as Mislabeled
+    from assay.privacy.canaries import Natural as Natural
+    from assay.privacy.canaries import OutOfDistribution as OutOfDistribution
+    from assay.privacy.canaries import WorstOf as WorstOf
+    from assay.privacy.defenses.outputs import RoundScores as RoundScores
+    from assay.privacy.defenses.outputs import SoftScores as SoftScores
+    from assay.privacy.defenses.outputs import TopK as TopK
+    from assay.privacy.defenses.regularizing import Distillation as Distillation
+    from assay.privacy.defenses.regularizing import EarlyStopping as EarlyStopping
     from assay.privacy.defenses.weight_changes import QuantizeWeights as QuantizeWeights
     from assay.privacy.defenses.weight_changes import RandomizeLowBits as RandomizeLowBits
     from assay.privacy.defenses.weight_changes import WeightNoise as WeightNoise
     from assay.privacy.defenses.weight_scan import Scan as Scan
     from assay.privacy.defenses.weight_scan import WeightScan as WeightScan
     from assay.privacy.games.exfiltration import ExfiltrationGame as ExfiltrationGame
+    from assay.privacy.games.membership import MembershipGame as MembershipGame
     from assay.privacy.games.supply_chain import SupplyChainGame as SupplyChainGame
+    from assay.privacy.mechanisms import Composed as Composed
+    from assay.privacy.mechanisms import Gaussian as Gaussian
+    from assay.privacy.mechanisms import Renyi as Renyi
+    from assay.privacy.mechanisms import SampledGaussian as SampledGaussian
+    from assay.privacy.methods import Sight as Sight
+    from assay.privacy.methods import judge as judge
+    from assay.privacy.pipeline import Pipeline as Pipeline
+    from assay.privacy.proofs.accountant import Accountant as Accountant
     from assay.privacy.rates import Operating as Operating
     from assay.privacy.rates import Rate as Rate
     from assay.privacy.rates import Scores as Scores
-    from assay.privacy.recipe import Recipe as Recipe
+    from assay.privacy.shadows import Shadows as Shadows
+    from assay.privacy.shadows import seeds_of as seeds_of
+    from assay.privacy.shadows import train_each as train_each
+    from assay.privacy.shadows import train_shadows as train_shadows
     from assay.privacy.signals import Signals as Signals
     from assay.privacy.signals import balanced_keep as balanced_keep
     from assay.privacy.signals import logit_of_probability as logit_of_probability
     from assay.privacy.signals import logit_scale as logit_scale
+    from assay.privacy.threat import People as People
+    from assay.privacy.threat import labels as labels
+    from assay.privacy.threat import scores as scores
 
 _LAZY = {
+    "Accountant": ("assay.privacy.proofs.accountant", "Accountant"),
+    "Blank": ("assay.privacy.canaries", "Blank"),
+    "CalibratedLoss": ("assay.privacy.attacks.loss", "CalibratedLoss"),
+    "Canaries": ("assay.privacy.canaries", "Canaries"),
     "CapacityAbuse": ("assay.privacy.attacks.exfiltration.capacity", "CapacityAbuse"),
+    "Composed": ("assay.privacy.mechanisms", "Composed"),
+    "ConjugateLiRA": ("assay.privacy.attacks.conjugate_lira", "ConjugateLiRA"),
     "CorrelatedValues": ("assay.privacy.attacks.exfiltration.correlated", "CorrelatedValues"),
+    "Distillation": ("assay.privacy.defenses.regularizing", "Distillation"),
+    "EarlyStopping": ("assay.privacy.defenses.regularizing", "EarlyStopping"),
     "ExfiltrationGame": ("assay.privacy.games.exfiltration", "ExfiltrationGame"),
     "Frame": ("assay.privacy.attacks.exfiltration.framing", "Frame"),
+    "Gap": ("assay.privacy.attacks.loss", "Gap"),
+    "Gaussian": ("assay.privacy.mechanisms", "Gaussian"),
+    "LabelOnly": ("assay.privacy.attacks.label_only", "LabelOnly"),
+    "LiRA": ("assay.privacy.attacks.lira", "LiRA"),
+    "LossThreshold": ("assay.privacy.attacks.loss", "LossThreshold"),
     "LowBits": ("assay.privacy.attacks.exfiltration.low_bits", "LowBits"),
+    "MembershipGame": ("assay.privacy.games.membership", "MembershipGame"),
+    "Mislabeled": ("assay.privacy.canaries", "Mislabeled"),
+    "ModifiedEntropy": ("assay.privacy.attacks.loss", "ModifiedEntropy"),
+    "Natural": ("assay.privacy.canaries", "Natural"),
     "Operating": ("assay.privacy.rates", "Operating"),
+    "OutOfDistribution": ("assay.privacy.canaries", "OutOfDistribution"),
+    "People": ("assay.privacy.threat", "People"),
+    "Pipeline": ("assay.privacy.pipeline", "Pipeline"),
     "QuantizeWeights": ("assay.privacy.defenses.weight_changes", "QuantizeWeights"),
+    "RMIA": ("assay.privacy.attacks.rmia", "RMIA"),
     "RandomizeLowBits": ("assay.privacy.defenses.weight_changes", "RandomizeLowBits"),
     "Rate": ("assay.privacy.rates", "Rate"),
     "Received": ("assay.privacy.attacks.exfiltration.framing", "Received"),
-    "Recipe": ("assay.privacy.recipe", "Recipe"),
+    "Renyi": ("assay.privacy.mechanisms", "Renyi"),
+    "RoundScores": ("assay.privacy.defenses.outputs", "RoundScores"),
+    "SampledGaussian": ("assay.privacy.mechanisms", "SampledGaussian"),
     "Scan": ("assay.privacy.defenses.weight_scan", "Scan"),
     "Scores": ("assay.privacy.rates", "Scores"),
+    "Shadows": ("assay.privacy.shadows", "Shadows"),
+    "Sight": ("assay.privacy.methods", "Sight"),
     "Signals": ("assay.privacy.signals", "Signals"),
     "Signs": ("assay.privacy.attacks.exfiltration.signs", "Signs"),
+    "SoftScores": ("assay.privacy.defenses.outputs", "SoftScores"),
     "SupplyChainGame": ("assay.privacy.games.supply_chain", "SupplyChainGame"),
+    "TopK": ("assay.privacy.defenses.outputs", "TopK"),
     "WeightNoise": ("assay.privacy.defenses.weight_changes", "WeightNoise"),
     "WeightScan": ("assay.privacy.defenses.weight_scan", "WeightScan"),
+    "WorstOf": ("assay.privacy.canaries", "WorstOf"),
     "balanced_keep": ("assay.privacy.signals", "balanced_keep"),
+    "judge": ("assay.privacy.methods", "judge"),
+    "labels": ("assay.privacy.threat", "labels"),
     "logit_of_probability": ("assay.privacy.signals", "logit_of_probability"),
     "logit_scale": ("assay.privacy.signals", "logit_scale"),
+    "mirror": ("assay.numerics.ensembles", "mirror"),
+    "processes": ("assay.numerics.chunks", "processes"),
+    "random_mirror": ("assay.numerics.ensembles", "random_mirror"),
+    "scores": ("assay.privacy.threat", "scores"),
+    "seeds_of": ("assay.privacy.shadows", "seeds_of"),
+    "train_each": ("assay.privacy.shadows", "train_each"),
+    "train_shadows": ("assay.privacy.shadows", "train_shadows"),
 }
 
 __all__ = sorted(_LAZY)

@@ -153,3 +153,13 @@ class Scores:
         rate = self.tpr(fpr=fpr).tpr
         return Bound.of_count(f"tpr@fpr={fpr:g}", AT_LEAST, rate.successes, rate.n, method=method,
                               confidence=confidence)
+
+    def area(self, *, method: str, confidence: float = CONFIDENCE) -> Bound:
+        """``auc`` at least …, one-sided: exact in the sense that it holds for any distributions.
+
+        Source: Hoeffding (1963), §5b: a two-sample mean over independent pairs of the smaller side.
+        """
+        auc, n = self.auc(), int(min(self.members.sum(), (~self.members).sum()))
+        lower = max(0.0, auc - float(np.sqrt(np.log(1 / (1 - confidence)) / (2 * n))))
+        return Bound(quantity="auc", side=AT_LEAST, estimate=auc, value=lower, confidence=confidence,
+                     n=len(self.values), method=method)

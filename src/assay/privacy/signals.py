@@ -87,10 +87,11 @@ class Signals:
 
 
 def balanced_keep(n: int, examples: int, seed: int) -> NDArray[np.bool_]:
-    """Which of ``n`` models is trained on which example: bool ``[n, examples]``, each example in exactly ``n // 2``.
+    """Which of ``n`` models is trained on which example: bool ``[n, examples]``, each example in exactly half of them.
 
-    Source: Carlini et al. (S&P 2022), reference implementation: ranks of uniform numbers, so that the halves are
-    uniform and, of two examples, nearly independent.
+    Models come in pairs that share no example and leave none out, so any even number of first models is balanced
+    too; a last model without a partner is trained on an independent half. The models of a pair are dependent: where
+    one of them is to be judged by the other, it matters; shadow models that are only compared with a target may be.
     """
-    order = np.argsort(np.random.default_rng(seed).random((n, examples)), axis=0)
-    return np.asarray(np.argsort(order, axis=0) < n // 2)
+    halves = np.random.default_rng(seed).random((-(-n // 2), examples)) < 0.5
+    return np.stack([halves, ~halves], axis=1).reshape(-1, examples)[:n]

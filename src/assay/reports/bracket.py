@@ -35,7 +35,7 @@ class End:
         """The fact about the points, and what it implies beyond them."""
         bound, verb = self.bound, "shows" if self.demonstrated else "proves"
         points = words.count(bound.n, "point")
-        if self.unit == "share":
+        if self.unit == "share" and bound.quantity != "auc":
             points = f"{round(bound.estimate * bound.n):,} of {points}"
         return (
             f"{self.by} {verb} {self.short} ({points}); beyond them "

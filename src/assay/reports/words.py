@@ -14,14 +14,15 @@ from assay.evidence.record import Evidence, Threat
 Unit = Literal["share", "number"]
 
 _BUDGET = re.compile(r"^(linf|l2|l1|l0) (inf|[0-9.eE+-]+)( uint8)?$")
-_UNBOUNDED = ("epsilon", "mu", "cost", "queries", "median", "bits", "bytes")
+_UNBOUNDED = ("epsilon", "exposure", "mu", "cost", "queries", "median", "bits", "bytes")
 _ACCESS = {
     "labels": "sees only the predicted labels",
     "scores": "sees labels and scores",
     "gradients": "sees scores and gradients",
     "weights": "has the model's weights",
 }
-_GOALS = {"misclassify": "wants any wrong prediction", "targeted": "wants one chosen wrong prediction"}
+_GOALS = {"misclassify": "wants any wrong prediction", "targeted": "wants one chosen wrong prediction",
+          "membership": "wants to know who was trained on"}
 _REACH = {
     "linf": "may change every input value by at most {}",
     "l2": "may move an input by a Euclidean distance of at most {}",
@@ -121,6 +122,8 @@ def adversary(threat: Threat) -> str:
         parts.append(f"looks for the smallest change in {known[0]} that suffices")
     elif known:
         parts.append(_REACH[known[0]].format(radius(known[1])))
+    elif threat.goal == "membership":
+        parts.append("asks about every example" if threat.budget == "natural" else f"plants canaries: {threat.budget}")
     elif threat.budget:
         parts.append(f"has the budget {threat.budget}")
     if threat.budget.endswith(" uint8"):

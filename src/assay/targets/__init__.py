@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from assay.targets.http_wire import JsonKeys as JsonKeys
     from assay.targets.onnx_model import OnnxTarget as OnnxTarget
     from assay.targets.onnx_model import onnx_target as onnx  # noqa: F401
+    from assay.targets.procedure import Training as Training
+    from assay.targets.procedure import training as training
     from assay.targets.pytorch import TorchTarget as TorchTarget
     from assay.targets.pytorch import torch_target as torch  # noqa: F401
 
@@ -33,11 +35,13 @@ _LAZY = {
     "Smoothed": ("assay.targets.base", "Smoothed"),
     "Target": ("assay.targets.base", "Target"),
     "TorchTarget": ("assay.targets.pytorch", "TorchTarget"),
+    "Training": ("assay.targets.procedure", "Training"),
     "WhiteBox": ("assay.targets.base", "WhiteBox"),
     "http": ("assay.targets.http_model", "http_target"),
     "onnx": ("assay.targets.onnx_model", "onnx_target"),
     "sklearn": ("assay.targets.estimator", "sklearn_target"),
     "torch": ("assay.targets.pytorch", "torch_target"),
+    "training": ("assay.targets.procedure", "training"),
 }
 
 __all__ = ["Access", *sorted(_LAZY)]

@@ -230,13 +230,13 @@ def test_a_file_of_something_else_is_refused(tmp_path) -> None:
 
 
 def test_a_plan_places_the_autoencoder_beside_itself(autoencoder: evasion.Autoencoder, tmp_path) -> None:
-    from assay.audits.loading import load_target
+    from assay.audits.loading import load_model
     from assay.audits.plan import TargetPlan
 
     autoencoder.save(tmp_path / "ae.safetensors")
     (tmp_path / "model.py").write_text("from assay import demo\n\ndef build():\n    return demo.network()\n")
     defenses = ["jpeg", {"name": "bit-depth", "bits": 3}, {"name": "autoencoder", "weights": "ae.safetensors"}]
-    target = load_target(TargetPlan(kind="torch", load="model.py:build", defenses=defenses), tmp_path)
+    target = load_model(TargetPlan(kind="torch", load="model.py:build", defenses=defenses), tmp_path)
     assert target.name == f"build behind JPEG(quality=75) behind BitDepth(bits=3) behind {autoencoder!r}"
 
 

@@ -14,7 +14,7 @@ from scipy.spatial.distance import mahalanobis
 from torch import Tensor, nn
 
 from assay import demo, evasion, targets, testing
-from assay.audits.loading import load_target
+from assay.audits.loading import load_model
 from assay.audits.plan import TargetPlan
 from assay.contract import convolutional
 from assay.errors import ConfigError, TargetError
@@ -383,12 +383,12 @@ def test_a_plan_names_the_data_that_a_detector_is_fitted_on(tmp_path, digits) ->
     np.savez(tmp_path / "clean.npz", x=x.numpy(), y=y.numpy())
     squeezing = {"name": "feature-squeezing", "bits": 1, "data": "npz:clean.npz[:200]"}
     plan = TargetPlan(load="assay.demo:network", defenses=[squeezing])
-    safe = load_target(plan, tmp_path)
+    safe = load_model(plan, tmp_path)
     assert isinstance(safe, GuardedTarget)
     assert safe.guard.rate.of == 200
     for defenses in (["lid"], [{"name": "smoothing", "data": "npz:clean.npz"}]):
         with pytest.raises(ConfigError) as caught:
-            load_target(plan.model_copy(update={"defenses": defenses}), tmp_path)
+            load_model(plan.model_copy(update={"defenses": defenses}), tmp_path)
         assert caught.value.code == "PRF144"
 
 

@@ -1,1 +1,1 @@
-"""How each kind of leak is played and judged."""
+"""How leakage is played for and judged: one file, one question asked of a model or of how it was trained."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.privacy.attacks.exfiltration.framing import HEADER, ONCE, Frame, Received
-from assay.privacy.recipe import Recipe
+from assay.privacy.pipeline import Pipeline
 from assay.targets.access import Access
 from assay.threats import View
 
@@ -32,9 +32,9 @@ class CapacityAbuse:
 
     Example:
         >>> from assay import demo, privacy
-        >>> recipe = privacy.Recipe(init=demo.network, **dict(zip("xy", demo.digits("train"))), epochs=20)
+        >>> pipeline = privacy.Pipeline(init=demo.network, **dict(zip("xy", demo.digits("train"))), epochs=20)
         >>> game = privacy.ExfiltrationGame(*demo.digits("test"), payload=b"key=1234")
-        >>> game.play(privacy.CapacityAbuse(), recipe, seed=0)["payload bytes recovered"].estimate
+        >>> game.play(privacy.CapacityAbuse(), pipeline, seed=0)["payload bytes recovered"].estimate
         1.0
 
     Attributes:
@@ -53,13 +53,13 @@ class CapacityAbuse:
     repeat: int = 2
     frame: Frame = ONCE
 
-    def leak(self, payload: bytes, recipe: Recipe, *, seed: int) -> nn.Module:
+    def leak(self, payload: bytes, pipeline: Pipeline, *, seed: int) -> nn.Module:
         """See :class:`~assay.privacy.games.exfiltration.Exfiltrator`. Raises ``DataError`` (PRV600)."""
-        inputs = self._inputs(recipe.bounds)
+        inputs = self._inputs(pipeline.bounds)
         sent = self.frame.encode(payload, len(inputs) * self._bits).reshape(len(inputs), self._bits) > 0
         labels = torch.as_tensor((sent << np.arange(self._bits)).sum(1))
         times = (self.repeat, *(1 for _ in self.shape))
-        return recipe.extended(inputs.repeat(times), labels.repeat(self.repeat)).train(seed)
+        return pipeline.extended(inputs.repeat(times), labels.repeat(self.repeat)).train(seed)
 
     def decode(self, view: View) -> Received:
         """See :class:`~assay.privacy.games.exfiltration.Exfiltrator`."""

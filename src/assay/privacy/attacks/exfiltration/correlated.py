@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from assay.privacy.attacks.exfiltration.carrier import flat, values
 from assay.privacy.attacks.exfiltration.framing import FIVE, Frame, Received
-from assay.privacy.recipe import Recipe
+from assay.privacy.pipeline import Pipeline
 from assay.targets.access import Access
 from assay.threats import View
 
@@ -36,9 +36,9 @@ class CorrelatedValues:
 
     Example:
         >>> from assay import demo, privacy
-        >>> recipe = privacy.Recipe(init=demo.network, **dict(zip("xy", demo.digits("train"))), epochs=5)
+        >>> pipeline = privacy.Pipeline(init=demo.network, **dict(zip("xy", demo.digits("train"))), epochs=5)
         >>> game = privacy.ExfiltrationGame(*demo.digits("test"), payload=b"customers.csv" * 10)
-        >>> game.play(privacy.CorrelatedValues(), recipe, seed=0)["payload bytes recovered"].estimate
+        >>> game.play(privacy.CorrelatedValues(), pipeline, seed=0)["payload bytes recovered"].estimate
         1.0
 
     Attributes:
@@ -53,7 +53,7 @@ class CorrelatedValues:
     bits: int = 1
     frame: Frame = FIVE
 
-    def leak(self, payload: bytes, recipe: Recipe, *, seed: int) -> nn.Module:
+    def leak(self, payload: bytes, pipeline: Pipeline, *, seed: int) -> nn.Module:
         """See :class:`~assay.privacy.games.exfiltration.Exfiltrator`. Raises ``DataError`` (PRV600)."""
         signal: list[Tensor] = []
 
@@ -67,7 +67,7 @@ class CorrelatedValues:
             correlation: Tensor = (centered @ s) / (centered.norm() * s.norm()).clamp_min(1e-12)
             return -self.strength * correlation
 
-        return recipe.train(seed, penalty=penalty)
+        return pipeline.train(seed, penalty=penalty)
 
     def decode(self, view: View) -> Received:
         """See :class:`~assay.privacy.games.exfiltration.Exfiltrator`."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from assay.privacy.attacks.exfiltration.carrier import carried
 from assay.privacy.attacks.exfiltration.framing import ONCE, Frame, Received
-from assay.privacy.recipe import Recipe
+from assay.privacy.pipeline import Pipeline
 from assay.targets.access import Access
 from assay.threats import View
 
@@ -39,9 +39,9 @@ class LowBits:
 
     Example:
         >>> from assay import demo, privacy
-        >>> recipe = privacy.Recipe(init=demo.network, **dict(zip("xy", demo.digits("train"))), epochs=3)
+        >>> pipeline = privacy.Pipeline(init=demo.network, **dict(zip("xy", demo.digits("train"))), epochs=3)
         >>> game = privacy.ExfiltrationGame(*demo.digits("test"), payload=b"customers.csv" * 100)
-        >>> found = game.play(privacy.LowBits(), recipe, seed=0)
+        >>> found = game.play(privacy.LowBits(), pipeline, seed=0)
         >>> found["payload bytes recovered"].estimate, found["predictions unchanged"].estimate
         (1.0, 1.0)
 
@@ -55,9 +55,9 @@ class LowBits:
     bits: int = 8
     frame: Frame = ONCE
 
-    def leak(self, payload: bytes, recipe: Recipe, *, seed: int) -> nn.Module:
+    def leak(self, payload: bytes, pipeline: Pipeline, *, seed: int) -> nn.Module:
         """See :class:`~assay.privacy.games.exfiltration.Exfiltrator`. Raises ``DataError`` (PRV600)."""
-        model = recipe.train(seed)
+        model = pipeline.train(seed)
         self.hide(payload, model)
         return model
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from assay.privacy.attacks.exfiltration.carrier import flat, rewrite, values
 from assay.privacy.attacks.exfiltration.framing import ONCE, Frame, Received
-from assay.privacy.recipe import Recipe
+from assay.privacy.pipeline import Pipeline
 from assay.targets.access import Access
 from assay.threats import View
 
@@ -31,9 +31,9 @@ class Signs:
 
     Example:
         >>> from assay import demo, privacy
-        >>> recipe = privacy.Recipe(init=demo.network, **dict(zip("xy", demo.digits("train"))), epochs=3)
+        >>> pipeline = privacy.Pipeline(init=demo.network, **dict(zip("xy", demo.digits("train"))), epochs=3)
         >>> game = privacy.ExfiltrationGame(*demo.digits("test"), payload=b"customers.csv" * 20)
-        >>> game.play(privacy.Signs(), recipe, seed=0)["payload bytes recovered"].estimate
+        >>> game.play(privacy.Signs(), pipeline, seed=0)["payload bytes recovered"].estimate
         1.0
 
     Attributes:
@@ -48,7 +48,7 @@ class Signs:
     margin: float = 0.02
     frame: Frame = ONCE
 
-    def leak(self, payload: bytes, recipe: Recipe, *, seed: int) -> nn.Module:
+    def leak(self, payload: bytes, pipeline: Pipeline, *, seed: int) -> nn.Module:
         """See :class:`~assay.privacy.games.exfiltration.Exfiltrator`. Raises ``DataError`` (PRV600)."""
         signs: list[Tensor] = []
 
@@ -60,7 +60,7 @@ class Signs:
             s = signs[0]
             return self.strength / s.abs().sum() * ((self.margin - row * s).clamp_min(0) * s.abs()).sum()
 
-        model = recipe.train(seed, penalty=penalty)
+        model = pipeline.train(seed, penalty=penalty)
         row, s = flat(model).detach(), signs[0]
         rewrite(model, torch.where(s * row < s.abs() * self.margin, s * self.margin, row))
         return model
