@@ -17,9 +17,9 @@ from assay.privacy import (
     ExfiltrationGame,
     Frame,
     LowBits,
+    Pipeline,
     QuantizeWeights,
     RandomizeLowBits,
-    Pipeline,
     Signs,
     WeightNoise,
 )

@@ -15,8 +15,8 @@ from assay.evidence.bound import AT_LEAST, AT_MOST, CONFIDENCE, Bound
 from assay.evidence.record import Artefact, Cost, Evidence, Threat, content_hash
 from assay.games import name_of
 from assay.privacy.attacks.exfiltration.framing import Received
-from assay.privacy.rates import Rate
 from assay.privacy.pipeline import Pipeline
+from assay.privacy.rates import Rate
 from assay.privacy.trial import evidence
 from assay.targets.access import Access
 from assay.targets.base import Protector, Target
