@@ -201,6 +201,12 @@ CARDS: tuple[Card, ...] = (
     _private("distillation", "defenses.regularizing:Distillation", "A student of a teacher who saw the data."),
     _private("accountant", "proofs.accountant:Accountant", "The epsilon that noisy releases together cannot exceed.",
              kind="proof"),
+    _leak("linear-inversion", "attacks.gradient_inversion:LinearInversion",
+          "The input of a dense layer from its gradient, exactly.", needs="weights", stage="training"),
+    _leak("dlg", "attacks.gradient_inversion:DLG", "The input whose gradient is the one that was sent, by L-BFGS.",
+          needs="weights", stage="training"),
+    _leak("cosine-inversion", "attacks.gradient_inversion:CosineInversion",
+          "The smooth input whose gradient points where the one that was sent does.", needs="weights", stage="training"),
 )
 """The rows of the house itself."""
 

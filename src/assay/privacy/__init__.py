@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from assay.privacy.attacks.exfiltration.framing import Received as Received
     from assay.privacy.attacks.exfiltration.low_bits import LowBits as LowBits
     from assay.privacy.attacks.exfiltration.signs import Signs as Signs
+    from assay.privacy.attacks.gradient_inversion import DLG as DLG
+    from assay.privacy.attacks.gradient_inversion import CosineInversion as CosineInversion
+    from assay.privacy.attacks.gradient_inversion import LinearInversion as LinearInversion
     from assay.privacy.attacks.label_only import LabelOnly as LabelOnly
     from assay.privacy.attacks.lira import LiRA as LiRA
     from assay.privacy.attacks.loss import CalibratedLoss as CalibratedLoss
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from assay.privacy.defenses.weight_scan import Scan as Scan
     from assay.privacy.defenses.weight_scan import WeightScan as WeightScan
     from assay.privacy.games.exfiltration import ExfiltrationGame as ExfiltrationGame
+    from assay.privacy.games.gradient_inversion import GradientInversionGame as GradientInversionGame
     from assay.privacy.games.membership import MembershipGame as MembershipGame
     from assay.privacy.games.supply_chain import SupplyChainGame as SupplyChainGame
     from assay.privacy.mechanisms import Composed as Composed
@@ -74,14 +78,18 @@ _LAZY = {
     "Composed": ("assay.privacy.mechanisms", "Composed"),
     "ConjugateLiRA": ("assay.privacy.attacks.conjugate_lira", "ConjugateLiRA"),
     "CorrelatedValues": ("assay.privacy.attacks.exfiltration.correlated", "CorrelatedValues"),
+    "CosineInversion": ("assay.privacy.attacks.gradient_inversion", "CosineInversion"),
+    "DLG": ("assay.privacy.attacks.gradient_inversion", "DLG"),
     "Distillation": ("assay.privacy.defenses.regularizing", "Distillation"),
     "EarlyStopping": ("assay.privacy.defenses.regularizing", "EarlyStopping"),
     "ExfiltrationGame": ("assay.privacy.games.exfiltration", "ExfiltrationGame"),
     "Frame": ("assay.privacy.attacks.exfiltration.framing", "Frame"),
     "Gap": ("assay.privacy.attacks.loss", "Gap"),
     "Gaussian": ("assay.privacy.mechanisms", "Gaussian"),
+    "GradientInversionGame": ("assay.privacy.games.gradient_inversion", "GradientInversionGame"),
     "LabelOnly": ("assay.privacy.attacks.label_only", "LabelOnly"),
     "LiRA": ("assay.privacy.attacks.lira", "LiRA"),
+    "LinearInversion": ("assay.privacy.attacks.gradient_inversion", "LinearInversion"),
     "LossThreshold": ("assay.privacy.attacks.loss", "LossThreshold"),
     "LowBits": ("assay.privacy.attacks.exfiltration.low_bits", "LowBits"),
     "MembershipGame": ("assay.privacy.games.membership", "MembershipGame"),
