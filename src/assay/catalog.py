@@ -206,7 +206,8 @@ CARDS: tuple[Card, ...] = (
     _leak("dlg", "attacks.gradient_inversion:DLG", "The input whose gradient is the one that was sent, by L-BFGS.",
           needs="weights", stage="training"),
     _leak("cosine-inversion", "attacks.gradient_inversion:CosineInversion",
-          "The smooth input whose gradient points where the one that was sent does.", needs="weights", stage="training"),
+          "The smooth input whose gradient points where the one that was sent does.", needs="weights",
+          stage="training"),
 )
 """The rows of the house itself."""
 
