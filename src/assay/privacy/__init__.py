@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from assay.privacy.attacks.extraction import Extracted as Extracted
     from assay.privacy.attacks.extraction import Extraction as Extraction
     from assay.privacy.attacks.extraction import Prompts as Prompts
+    from assay.privacy.attacks.gradient_inversion import DLG as DLG
+    from assay.privacy.attacks.gradient_inversion import CosineInversion as CosineInversion
+    from assay.privacy.attacks.gradient_inversion import LinearInversion as LinearInversion
     from assay.privacy.attacks.label_only import LabelOnly as LabelOnly
     from assay.privacy.attacks.lira import LiRA as LiRA
     from assay.privacy.attacks.loss import CalibratedLoss as CalibratedLoss
@@ -63,6 +66,12 @@ if TYPE_CHECKING:
     from assay.privacy.games.extraction import ExtractionGame as ExtractionGame
     from assay.privacy.games.membership import MembershipGame as MembershipGame
     from assay.privacy.language import Questioned as Questioned
+    from assay.privacy.defenses.weight_scan import Scan as Scan
+    from assay.privacy.defenses.weight_scan import WeightScan as WeightScan
+    from assay.privacy.games.exfiltration import ExfiltrationGame as ExfiltrationGame
+    from assay.privacy.games.gradient_inversion import GradientInversionGame as GradientInversionGame
+    from assay.privacy.games.membership import MembershipGame as MembershipGame
+    from assay.privacy.games.supply_chain import SupplyChainGame as SupplyChainGame
     from assay.privacy.mechanisms import Composed as Composed
     from assay.privacy.mechanisms import Gaussian as Gaussian
     from assay.privacy.mechanisms import Renyi as Renyi
@@ -76,6 +85,7 @@ if TYPE_CHECKING:
     from assay.privacy.planting import TextCanary as TextCanary
     from assay.privacy.planting import planted as planted
     from assay.privacy.planting import text_canaries as text_canaries
+    from assay.privacy.pipeline import Pipeline as Pipeline
     from assay.privacy.proofs.accountant import Accountant as Accountant
     from assay.privacy.ranking import Lowercase as Lowercase
     from assay.privacy.ranking import Perplexity as Perplexity
@@ -123,6 +133,8 @@ _LAZY = {
     "DecayingTemperature": ("assay.privacy.sampling", "DecayingTemperature"),
     "DiscoverableExtraction": ("assay.privacy.attacks.discoverable", "DiscoverableExtraction"),
     "DiscoveryGame": ("assay.privacy.games.discovery", "DiscoveryGame"),
+    "CosineInversion": ("assay.privacy.attacks.gradient_inversion", "CosineInversion"),
+    "DLG": ("assay.privacy.attacks.gradient_inversion", "DLG"),
     "Distillation": ("assay.privacy.defenses.regularizing", "Distillation"),
     "EarlyStopping": ("assay.privacy.defenses.regularizing", "EarlyStopping"),
     "ExfiltrationGame": ("assay.privacy.games.exfiltration", "ExfiltrationGame"),
@@ -134,8 +146,10 @@ _LAZY = {
     "Frame": ("assay.privacy.attacks.exfiltration.framing", "Frame"),
     "Gap": ("assay.privacy.attacks.loss", "Gap"),
     "Gaussian": ("assay.privacy.mechanisms", "Gaussian"),
+    "GradientInversionGame": ("assay.privacy.games.gradient_inversion", "GradientInversionGame"),
     "LabelOnly": ("assay.privacy.attacks.label_only", "LabelOnly"),
     "LiRA": ("assay.privacy.attacks.lira", "LiRA"),
+    "LinearInversion": ("assay.privacy.attacks.gradient_inversion", "LinearInversion"),
     "LossThreshold": ("assay.privacy.attacks.loss", "LossThreshold"),
     "LowBits": ("assay.privacy.attacks.exfiltration.low_bits", "LowBits"),
     "Lowercase": ("assay.privacy.ranking", "Lowercase"),
@@ -153,6 +167,7 @@ _LAZY = {
     "Procedure": ("assay.privacy.private", "Procedure"),
     "Perplexity": ("assay.privacy.ranking", "Perplexity"),
     "Prompts": ("assay.privacy.attacks.extraction", "Prompts"),
+    "Pipeline": ("assay.privacy.pipeline", "Pipeline"),
     "QuantizeWeights": ("assay.privacy.defenses.weight_changes", "QuantizeWeights"),
     "Questioned": ("assay.privacy.language", "Questioned"),
     "RMIA": ("assay.privacy.attacks.rmia", "RMIA"),
@@ -166,6 +181,10 @@ _LAZY = {
     "RoundScores": ("assay.privacy.defenses.outputs", "RoundScores"),
     "SampledGaussian": ("assay.privacy.mechanisms", "SampledGaussian"),
     "Scattering": ("assay.privacy.defenses.scattering", "Scattering"),
+    "Renyi": ("assay.privacy.mechanisms", "Renyi"),
+    "RoundScores": ("assay.privacy.defenses.outputs", "RoundScores"),
+    "SampledGaussian": ("assay.privacy.mechanisms", "SampledGaussian"),
+    "Scan": ("assay.privacy.defenses.weight_scan", "Scan"),
     "Scores": ("assay.privacy.rates", "Scores"),
     "Secret": ("assay.privacy.planting", "Secret"),
     "Shadows": ("assay.privacy.shadows", "Shadows"),
@@ -176,10 +195,12 @@ _LAZY = {
     "Signs": ("assay.privacy.attacks.exfiltration.signs", "Signs"),
     "SoftScores": ("assay.privacy.defenses.outputs", "SoftScores"),
     "TextCanary": ("assay.privacy.planting", "TextCanary"),
+    "SupplyChainGame": ("assay.privacy.games.supply_chain", "SupplyChainGame"),
     "TopK": ("assay.privacy.defenses.outputs", "TopK"),
     "TopKSampling": ("assay.privacy.sampling", "TopKSampling"),
     "WeightNoise": ("assay.privacy.defenses.weight_changes", "WeightNoise"),
     "Window": ("assay.privacy.ranking", "Window"),
+    "WeightScan": ("assay.privacy.defenses.weight_scan", "WeightScan"),
     "WorstOf": ("assay.privacy.canaries", "WorstOf"),
     "audit": ("assay.privacy.auditing.audit", "audit"),
     "Zlib": ("assay.privacy.ranking", "Zlib"),
