@@ -6,19 +6,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from assay.privacy.auditing.adversaries import APIAccess as APIAccess
-    from assay.privacy.auditing.adversaries import StaticInput as StaticInput
-    from assay.privacy.auditing.audit import audit as audit
-    from assay.privacy.auditing.counts import Exact as Exact
-    from assay.privacy.auditing.counts import GaussianCurve as GaussianCurve
-    from assay.privacy.auditing.counts import PerStep as PerStep
-    from assay.privacy.auditing.insiders import GradientCanary as GradientCanary
-    from assay.privacy.auditing.insiders import IntermediateModels as IntermediateModels
-    from assay.privacy.auditing.insiders import MaliciousData as MaliciousData
-    from assay.privacy.auditing.one_run import OneRun as OneRun
-    from assay.privacy.auditing.result import AuditResult as AuditResult
-    from assay.privacy.auditing.steps import Steps as Steps
-    from assay.privacy.auditing.thresholds import audit_scores as audit_scores
     from assay.numerics.chunks import processes as processes
     from assay.numerics.ensembles import mirror as mirror
     from assay.numerics.ensembles import random_mirror as random_mirror
@@ -44,6 +31,19 @@ if TYPE_CHECKING:
     from assay.privacy.attacks.loss import LossThreshold as LossThreshold
     from assay.privacy.attacks.loss import ModifiedEntropy as ModifiedEntropy
     from assay.privacy.attacks.rmia import RMIA as RMIA
+    from assay.privacy.auditing.adversaries import APIAccess as APIAccess
+    from assay.privacy.auditing.adversaries import StaticInput as StaticInput
+    from assay.privacy.auditing.audit import audit as audit
+    from assay.privacy.auditing.counts import Exact as Exact
+    from assay.privacy.auditing.counts import GaussianCurve as GaussianCurve
+    from assay.privacy.auditing.counts import PerStep as PerStep
+    from assay.privacy.auditing.insiders import GradientCanary as GradientCanary
+    from assay.privacy.auditing.insiders import IntermediateModels as IntermediateModels
+    from assay.privacy.auditing.insiders import MaliciousData as MaliciousData
+    from assay.privacy.auditing.one_run import OneRun as OneRun
+    from assay.privacy.auditing.result import AuditResult as AuditResult
+    from assay.privacy.auditing.steps import Steps as Steps
+    from assay.privacy.auditing.thresholds import audit_scores as audit_scores
     from assay.privacy.canaries import Blank as Blank
     from assay.privacy.canaries import Canaries as Canaries
     from assay.privacy.canaries import Mislabeled as Mislabeled
@@ -60,18 +60,16 @@ if TYPE_CHECKING:
     from assay.privacy.defenses.weight_changes import QuantizeWeights as QuantizeWeights
     from assay.privacy.defenses.weight_changes import RandomizeLowBits as RandomizeLowBits
     from assay.privacy.defenses.weight_changes import WeightNoise as WeightNoise
+    from assay.privacy.defenses.weight_scan import Scan as Scan
+    from assay.privacy.defenses.weight_scan import WeightScan as WeightScan
     from assay.privacy.games.discovery import DiscoveryGame as DiscoveryGame
     from assay.privacy.games.exfiltration import ExfiltrationGame as ExfiltrationGame
     from assay.privacy.games.exposure import ExposureGame as ExposureGame
     from assay.privacy.games.extraction import ExtractionGame as ExtractionGame
-    from assay.privacy.games.membership import MembershipGame as MembershipGame
-    from assay.privacy.language import Questioned as Questioned
-    from assay.privacy.defenses.weight_scan import Scan as Scan
-    from assay.privacy.defenses.weight_scan import WeightScan as WeightScan
-    from assay.privacy.games.exfiltration import ExfiltrationGame as ExfiltrationGame
     from assay.privacy.games.gradient_inversion import GradientInversionGame as GradientInversionGame
     from assay.privacy.games.membership import MembershipGame as MembershipGame
     from assay.privacy.games.supply_chain import SupplyChainGame as SupplyChainGame
+    from assay.privacy.language import Questioned as Questioned
     from assay.privacy.mechanisms import Composed as Composed
     from assay.privacy.mechanisms import Gaussian as Gaussian
     from assay.privacy.mechanisms import Renyi as Renyi
@@ -79,13 +77,13 @@ if TYPE_CHECKING:
     from assay.privacy.methods import Sight as Sight
     from assay.privacy.methods import judge as judge
     from assay.privacy.per_example import PerExample as PerExample
-    from assay.privacy.private import Private as Private
-    from assay.privacy.private import Procedure as Procedure
+    from assay.privacy.pipeline import Pipeline as Pipeline
     from assay.privacy.planting import Secret as Secret
     from assay.privacy.planting import TextCanary as TextCanary
     from assay.privacy.planting import planted as planted
     from assay.privacy.planting import text_canaries as text_canaries
-    from assay.privacy.pipeline import Pipeline as Pipeline
+    from assay.privacy.private import Private as Private
+    from assay.privacy.private import Procedure as Procedure
     from assay.privacy.proofs.accountant import Accountant as Accountant
     from assay.privacy.ranking import Lowercase as Lowercase
     from assay.privacy.ranking import Perplexity as Perplexity
@@ -114,29 +112,25 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "APIAccess": ("assay.privacy.auditing.adversaries", "APIAccess"),
-    "AuditResult": ("assay.privacy.auditing.result", "AuditResult"),
     "Accountant": ("assay.privacy.proofs.accountant", "Accountant"),
+    "AuditResult": ("assay.privacy.auditing.result", "AuditResult"),
     "Blank": ("assay.privacy.canaries", "Blank"),
     "CalibratedLoss": ("assay.privacy.attacks.loss", "CalibratedLoss"),
     "Canaries": ("assay.privacy.canaries", "Canaries"),
-    "Exact": ("assay.privacy.auditing.counts", "Exact"),
-    "GaussianCurve": ("assay.privacy.auditing.counts", "GaussianCurve"),
-    "GradientCanary": ("assay.privacy.auditing.insiders", "GradientCanary"),
-    "IntermediateModels": ("assay.privacy.auditing.insiders", "IntermediateModels"),
-    "MaliciousData": ("assay.privacy.auditing.insiders", "MaliciousData"),
     "CapacityAbuse": ("assay.privacy.attacks.exfiltration.capacity", "CapacityAbuse"),
     "Composed": ("assay.privacy.mechanisms", "Composed"),
     "ConjugateLiRA": ("assay.privacy.attacks.conjugate_lira", "ConjugateLiRA"),
     "Corpus": ("assay.privacy.verbatim", "Corpus"),
     "CorrelatedValues": ("assay.privacy.attacks.exfiltration.correlated", "CorrelatedValues"),
+    "CosineInversion": ("assay.privacy.attacks.gradient_inversion", "CosineInversion"),
+    "DLG": ("assay.privacy.attacks.gradient_inversion", "DLG"),
     "DPSGD": ("assay.privacy.defenses.dpsgd", "DPSGD"),
     "DecayingTemperature": ("assay.privacy.sampling", "DecayingTemperature"),
     "DiscoverableExtraction": ("assay.privacy.attacks.discoverable", "DiscoverableExtraction"),
     "DiscoveryGame": ("assay.privacy.games.discovery", "DiscoveryGame"),
-    "CosineInversion": ("assay.privacy.attacks.gradient_inversion", "CosineInversion"),
-    "DLG": ("assay.privacy.attacks.gradient_inversion", "DLG"),
     "Distillation": ("assay.privacy.defenses.regularizing", "Distillation"),
     "EarlyStopping": ("assay.privacy.defenses.regularizing", "EarlyStopping"),
+    "Exact": ("assay.privacy.auditing.counts", "Exact"),
     "ExfiltrationGame": ("assay.privacy.games.exfiltration", "ExfiltrationGame"),
     "Exposure": ("assay.privacy.attacks.exposure", "Exposure"),
     "ExposureGame": ("assay.privacy.games.exposure", "ExposureGame"),
@@ -146,13 +140,17 @@ _LAZY = {
     "Frame": ("assay.privacy.attacks.exfiltration.framing", "Frame"),
     "Gap": ("assay.privacy.attacks.loss", "Gap"),
     "Gaussian": ("assay.privacy.mechanisms", "Gaussian"),
+    "GaussianCurve": ("assay.privacy.auditing.counts", "GaussianCurve"),
+    "GradientCanary": ("assay.privacy.auditing.insiders", "GradientCanary"),
     "GradientInversionGame": ("assay.privacy.games.gradient_inversion", "GradientInversionGame"),
+    "IntermediateModels": ("assay.privacy.auditing.insiders", "IntermediateModels"),
     "LabelOnly": ("assay.privacy.attacks.label_only", "LabelOnly"),
     "LiRA": ("assay.privacy.attacks.lira", "LiRA"),
     "LinearInversion": ("assay.privacy.attacks.gradient_inversion", "LinearInversion"),
     "LossThreshold": ("assay.privacy.attacks.loss", "LossThreshold"),
     "LowBits": ("assay.privacy.attacks.exfiltration.low_bits", "LowBits"),
     "Lowercase": ("assay.privacy.ranking", "Lowercase"),
+    "MaliciousData": ("assay.privacy.auditing.insiders", "MaliciousData"),
     "MembershipGame": ("assay.privacy.games.membership", "MembershipGame"),
     "Mislabeled": ("assay.privacy.canaries", "Mislabeled"),
     "ModifiedEntropy": ("assay.privacy.attacks.loss", "ModifiedEntropy"),
@@ -160,14 +158,14 @@ _LAZY = {
     "OneRun": ("assay.privacy.auditing.one_run", "OneRun"),
     "Operating": ("assay.privacy.rates", "Operating"),
     "OutOfDistribution": ("assay.privacy.canaries", "OutOfDistribution"),
-    "PerStep": ("assay.privacy.auditing.counts", "PerStep"),
     "People": ("assay.privacy.threat", "People"),
     "PerExample": ("assay.privacy.per_example", "PerExample"),
+    "PerStep": ("assay.privacy.auditing.counts", "PerStep"),
+    "Perplexity": ("assay.privacy.ranking", "Perplexity"),
+    "Pipeline": ("assay.privacy.pipeline", "Pipeline"),
     "Private": ("assay.privacy.private", "Private"),
     "Procedure": ("assay.privacy.private", "Procedure"),
-    "Perplexity": ("assay.privacy.ranking", "Perplexity"),
     "Prompts": ("assay.privacy.attacks.extraction", "Prompts"),
-    "Pipeline": ("assay.privacy.pipeline", "Pipeline"),
     "QuantizeWeights": ("assay.privacy.defenses.weight_changes", "QuantizeWeights"),
     "Questioned": ("assay.privacy.language", "Questioned"),
     "RMIA": ("assay.privacy.attacks.rmia", "RMIA"),
@@ -180,32 +178,29 @@ _LAZY = {
     "Renyi": ("assay.privacy.mechanisms", "Renyi"),
     "RoundScores": ("assay.privacy.defenses.outputs", "RoundScores"),
     "SampledGaussian": ("assay.privacy.mechanisms", "SampledGaussian"),
-    "Scattering": ("assay.privacy.defenses.scattering", "Scattering"),
-    "Renyi": ("assay.privacy.mechanisms", "Renyi"),
-    "RoundScores": ("assay.privacy.defenses.outputs", "RoundScores"),
-    "SampledGaussian": ("assay.privacy.mechanisms", "SampledGaussian"),
     "Scan": ("assay.privacy.defenses.weight_scan", "Scan"),
+    "Scattering": ("assay.privacy.defenses.scattering", "Scattering"),
     "Scores": ("assay.privacy.rates", "Scores"),
     "Secret": ("assay.privacy.planting", "Secret"),
     "Shadows": ("assay.privacy.shadows", "Shadows"),
     "Sight": ("assay.privacy.methods", "Sight"),
     "Signals": ("assay.privacy.signals", "Signals"),
-    "StaticInput": ("assay.privacy.auditing.adversaries", "StaticInput"),
-    "Steps": ("assay.privacy.auditing.steps", "Steps"),
     "Signs": ("assay.privacy.attacks.exfiltration.signs", "Signs"),
     "SoftScores": ("assay.privacy.defenses.outputs", "SoftScores"),
-    "TextCanary": ("assay.privacy.planting", "TextCanary"),
+    "StaticInput": ("assay.privacy.auditing.adversaries", "StaticInput"),
+    "Steps": ("assay.privacy.auditing.steps", "Steps"),
     "SupplyChainGame": ("assay.privacy.games.supply_chain", "SupplyChainGame"),
+    "TextCanary": ("assay.privacy.planting", "TextCanary"),
     "TopK": ("assay.privacy.defenses.outputs", "TopK"),
     "TopKSampling": ("assay.privacy.sampling", "TopKSampling"),
     "WeightNoise": ("assay.privacy.defenses.weight_changes", "WeightNoise"),
-    "Window": ("assay.privacy.ranking", "Window"),
     "WeightScan": ("assay.privacy.defenses.weight_scan", "WeightScan"),
+    "Window": ("assay.privacy.ranking", "Window"),
     "WorstOf": ("assay.privacy.canaries", "WorstOf"),
-    "audit": ("assay.privacy.auditing.audit", "audit"),
     "Zlib": ("assay.privacy.ranking", "Zlib"),
-    "balanced_keep": ("assay.privacy.signals", "balanced_keep"),
+    "audit": ("assay.privacy.auditing.audit", "audit"),
     "audit_scores": ("assay.privacy.auditing.thresholds", "audit_scores"),
+    "balanced_keep": ("assay.privacy.signals", "balanced_keep"),
     "judge": ("assay.privacy.methods", "judge"),
     "labels": ("assay.privacy.threat", "labels"),
     "logit_of_probability": ("assay.privacy.signals", "logit_of_probability"),
