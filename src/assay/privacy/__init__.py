@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from assay.numerics.chunks import processes as processes
+    from assay.numerics.ensembles import Recipe as Recipe
     from assay.numerics.ensembles import mirror as mirror
     from assay.numerics.ensembles import random_mirror as random_mirror
     from assay.privacy.attacks.conjugate_lira import ConjugateLiRA as ConjugateLiRA
@@ -94,7 +95,6 @@ if TYPE_CHECKING:
     from assay.privacy.rates import Operating as Operating
     from assay.privacy.rates import Rate as Rate
     from assay.privacy.rates import Scores as Scores
-    from assay.privacy.recipe import Recipe as Recipe
     from assay.privacy.sampling import DecayingTemperature as DecayingTemperature
     from assay.privacy.sampling import TopKSampling as TopKSampling
     from assay.privacy.shadows import Shadows as Shadows
@@ -173,7 +173,7 @@ _LAZY = {
     "Rate": ("assay.privacy.rates", "Rate"),
     "Reading": ("assay.privacy.ranking", "Reading"),
     "Received": ("assay.privacy.attacks.exfiltration.framing", "Received"),
-    "Recipe": ("assay.privacy.recipe", "Recipe"),
+    "Recipe": ("assay.numerics.ensembles", "Recipe"),
     "Reference": ("assay.privacy.ranking", "Reference"),
     "Renyi": ("assay.privacy.mechanisms", "Renyi"),
     "RoundScores": ("assay.privacy.defenses.outputs", "RoundScores"),
