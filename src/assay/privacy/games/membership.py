@@ -18,6 +18,7 @@ from assay.evidence.record import Artefact, Cost, Evidence, content_hash, not_ru
 from assay.games import Forgetful, Memory, Progress, Replay, Settings, Subject, Words, name_of
 from assay.numerics.ensembles import Recipe, mirror
 from assay.privacy.asking import Values, signals
+from assay.privacy.auditing.one_run import OneRun
 from assay.privacy.canaries import Planter
 from assay.privacy.methods import Inferrer, Sight, shadows_of
 from assay.privacy.rates import Scores
@@ -73,6 +74,7 @@ class MembershipGame:
             all examples.
         threat: what the adversary sees of a target.
         targets: how many models are attacked, their answers pooled.
+        delta: at which an ε is shown and proved.
         confidence: one-sided, of what is implied beyond these examples.
     """
 
@@ -82,6 +84,7 @@ class MembershipGame:
     canaries: Planter | None = None
     threat: ThreatModel = field(default_factory=scores)
     targets: int = 1
+    delta: float = 1e-5
     confidence: float = CONFIDENCE
     name: str = "privacy.membership"
 
@@ -219,20 +222,28 @@ class MembershipGame:
             kept["answers"] = sight.answers
         return evidence(
             game=self.name, method=attack, target=training, threat=self.threat.describe(), seed=seed,
-            bounds=self._bounds(found, name_of(attack)), settings=(self.targets, self.confidence), cost=cost,
+            bounds=self._bounds(found, values[0], members[0], name_of(attack)), cost=cost,
+            settings=(self.targets, self.delta, self.confidence),
             artefacts={"scores": Artefact(kept)}, provenance={"pool": world.pool.fingerprint},
         )
 
-    def _bounds(self, found: Scores, by: str) -> list[Bound]:
+    def _bounds(self, found: Scores, values: Values, members: NDArray[np.bool_], by: str) -> list[Bound]:
+        """Rates and area of all targets, and the ε that the first one's coins show."""
         others = int((~found.members).sum())
         bounds = [found.bound(fpr=fpr, method=by, confidence=self.confidence) for fpr in RATES if others * fpr >= 1]
-        return [*bounds, found.area(method=by, confidence=self.confidence)]
+        epsilon = OneRun().bound(values, members, delta=self.delta, confidence=self.confidence)
+        return [*bounds, found.area(method=by, confidence=self.confidence), replace(epsilon, method=by)]
 
     def _proved(self, proof: Any, training: Training, seed: int) -> Evidence:
         try:
-            bound = proof.certify(training)
+            world = self._world(training, seed, 0)
+            mechanism = getattr(training.fit, "mechanism", None)
+            if mechanism is None:
+                raise ConfigError("PRV113", f"{training.name} does not say how its noise is drawn")
+            n = int(world.members.sum(1).min())
             return evidence(game=self.name, method=proof, target=training, threat=self.threat.describe(), seed=seed,
-                            bounds=[bound], kind="proved")
+                            bounds=[proof.certify(mechanism(n), delta=self.delta, n=n)], kind="proved",
+                            settings=(self.targets, self.delta), provenance={"pool": world.pool.fingerprint})
         except Exception as error:
             return self._not_run(proof, training, seed, error)
 
