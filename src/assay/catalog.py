@@ -188,6 +188,8 @@ CARDS: tuple[Card, ...] = (
     _private("accountant", "proofs.accountant:Accountant", "The epsilon that noisy releases together cannot exceed.",
              kind="proof"),
     _private("dpsgd", "defenses.dpsgd:DPSGD", "Every example's gradient is clipped, and noise hides it in the sum."),
+    _private("scatternet", "defenses.scatternet:ScatterNet",
+             "A private model of scattered images, whose features nobody had to train."),
 )
 """The rows of the house itself."""
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from assay.privacy.defenses.regularizing import Distillation as Distillation
     from assay.privacy.defenses.regularizing import EarlyStopping as EarlyStopping
     from assay.privacy.defenses.scattering import Scattering as Scattering
+    from assay.privacy.defenses.scatternet import ScatterNet as ScatterNet
     from assay.privacy.defenses.weight_changes import QuantizeWeights as QuantizeWeights
     from assay.privacy.defenses.weight_changes import RandomizeLowBits as RandomizeLowBits
     from assay.privacy.defenses.weight_changes import WeightNoise as WeightNoise
@@ -103,6 +104,7 @@ _LAZY = {
     "Renyi": ("assay.privacy.mechanisms", "Renyi"),
     "RoundScores": ("assay.privacy.defenses.outputs", "RoundScores"),
     "SampledGaussian": ("assay.privacy.mechanisms", "SampledGaussian"),
+    "ScatterNet": ("assay.privacy.defenses.scatternet", "ScatterNet"),
     "Scattering": ("assay.privacy.defenses.scattering", "Scattering"),
     "Scores": ("assay.privacy.rates", "Scores"),
     "Shadows": ("assay.privacy.shadows", "Shadows"),
