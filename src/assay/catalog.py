@@ -190,7 +190,7 @@ CARDS: tuple[Card, ...] = (
     _private("dpsgd", "defenses.dpsgd:DPSGD", "Every example's gradient is clipped, and noise hides it in the sum."),
     _private("scatternet", "defenses.scatternet:ScatterNet",
              "A private model of scattered images, whose features nobody had to train."),
-    _private("dpftrl", "defenses.dpftrl:DPFTRL", "Noise on a tree of gradient sums, which mostly cancels over the steps."),
+    _private("dpftrl", "defenses.dpftrl:DPFTRL", "Noise on a tree of gradient sums, most of which cancels."),
 )
 """The rows of the house itself."""
 
