@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from assay.privacy.defenses.outputs import RoundScores as RoundScores
     from assay.privacy.defenses.outputs import SoftScores as SoftScores
     from assay.privacy.defenses.outputs import TopK as TopK
+    from assay.privacy.defenses.pate import PATE as PATE
+    from assay.privacy.defenses.pate import Taught as Taught
     from assay.privacy.defenses.regularizing import Distillation as Distillation
     from assay.privacy.defenses.regularizing import EarlyStopping as EarlyStopping
     from assay.privacy.defenses.scattering import Scattering as Scattering
@@ -93,6 +95,7 @@ _LAZY = {
     "Natural": ("assay.privacy.canaries", "Natural"),
     "Operating": ("assay.privacy.rates", "Operating"),
     "OutOfDistribution": ("assay.privacy.canaries", "OutOfDistribution"),
+    "PATE": ("assay.privacy.defenses.pate", "PATE"),
     "People": ("assay.privacy.threat", "People"),
     "PerExample": ("assay.privacy.per_example", "PerExample"),
     "Private": ("assay.privacy.private", "Private"),
@@ -114,6 +117,7 @@ _LAZY = {
     "Signals": ("assay.privacy.signals", "Signals"),
     "Signs": ("assay.privacy.attacks.exfiltration.signs", "Signs"),
     "SoftScores": ("assay.privacy.defenses.outputs", "SoftScores"),
+    "Taught": ("assay.privacy.defenses.pate", "Taught"),
     "TopK": ("assay.privacy.defenses.outputs", "TopK"),
     "WeightNoise": ("assay.privacy.defenses.weight_changes", "WeightNoise"),
     "WorstOf": ("assay.privacy.canaries", "WorstOf"),
