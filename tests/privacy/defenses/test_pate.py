@@ -59,7 +59,8 @@ def exact(kind, gap, scale, order):
         return float(np.trapezoid(laplace.pdf(z, scale=scale) * laplace.sf(z + gap, scale=scale), z))
 
     p, q = loses(gap), loses(gap - 2)
-    return math.log(p**order * q ** (1 - order) + (1 - p) ** order * (1 - q) ** (1 - order)) / (order - 1)
+    upset = order * math.log(p) + (1 - order) * math.log(q)
+    return np.logaddexp(upset, order * math.log1p(-p) + (1 - order) * math.log1p(-q)) / (order - 1)
 
 
 @pytest.mark.parametrize("kind", ["gaussian", "laplace"])
