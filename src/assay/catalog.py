@@ -209,6 +209,10 @@ CARDS: tuple[Card, ...] = (
     _leak("cosine-inversion", "attacks.gradient_inversion:CosineInversion",
           "The smooth input whose gradient points where the one that was sent does.", needs="weights",
           stage="training"),
+    _private("scatternet", "defenses.scatternet:ScatterNet",
+             "A private model of scattered images, whose features nobody had to train."),
+    _private("dpftrl", "defenses.dpftrl:DPFTRL", "Noise on a tree of gradient sums, most of which cancels."),
+    _private("pate", "defenses.pate:PATE", "A student learns from the noisy votes of teachers on disjoint data."),
 )
 """The rows of the house itself."""
 

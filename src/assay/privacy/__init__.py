@@ -51,13 +51,17 @@ if TYPE_CHECKING:
     from assay.privacy.canaries import Natural as Natural
     from assay.privacy.canaries import OutOfDistribution as OutOfDistribution
     from assay.privacy.canaries import WorstOf as WorstOf
+    from assay.privacy.defenses.dpftrl import DPFTRL as DPFTRL
     from assay.privacy.defenses.dpsgd import DPSGD as DPSGD
     from assay.privacy.defenses.outputs import RoundScores as RoundScores
     from assay.privacy.defenses.outputs import SoftScores as SoftScores
     from assay.privacy.defenses.outputs import TopK as TopK
+    from assay.privacy.defenses.pate import PATE as PATE
+    from assay.privacy.defenses.pate import Taught as Taught
     from assay.privacy.defenses.regularizing import Distillation as Distillation
     from assay.privacy.defenses.regularizing import EarlyStopping as EarlyStopping
     from assay.privacy.defenses.scattering import Scattering as Scattering
+    from assay.privacy.defenses.scatternet import ScatterNet as ScatterNet
     from assay.privacy.defenses.weight_changes import QuantizeWeights as QuantizeWeights
     from assay.privacy.defenses.weight_changes import RandomizeLowBits as RandomizeLowBits
     from assay.privacy.defenses.weight_changes import WeightNoise as WeightNoise
@@ -124,6 +128,7 @@ _LAZY = {
     "CorrelatedValues": ("assay.privacy.attacks.exfiltration.correlated", "CorrelatedValues"),
     "CosineInversion": ("assay.privacy.attacks.gradient_inversion", "CosineInversion"),
     "DLG": ("assay.privacy.attacks.gradient_inversion", "DLG"),
+    "DPFTRL": ("assay.privacy.defenses.dpftrl", "DPFTRL"),
     "DPSGD": ("assay.privacy.defenses.dpsgd", "DPSGD"),
     "DecayingTemperature": ("assay.privacy.sampling", "DecayingTemperature"),
     "DiscoverableExtraction": ("assay.privacy.attacks.discoverable", "DiscoverableExtraction"),
@@ -158,6 +163,7 @@ _LAZY = {
     "OneRun": ("assay.privacy.auditing.one_run", "OneRun"),
     "Operating": ("assay.privacy.rates", "Operating"),
     "OutOfDistribution": ("assay.privacy.canaries", "OutOfDistribution"),
+    "PATE": ("assay.privacy.defenses.pate", "PATE"),
     "People": ("assay.privacy.threat", "People"),
     "PerExample": ("assay.privacy.per_example", "PerExample"),
     "PerStep": ("assay.privacy.auditing.counts", "PerStep"),
@@ -179,6 +185,7 @@ _LAZY = {
     "RoundScores": ("assay.privacy.defenses.outputs", "RoundScores"),
     "SampledGaussian": ("assay.privacy.mechanisms", "SampledGaussian"),
     "Scan": ("assay.privacy.defenses.weight_scan", "Scan"),
+    "ScatterNet": ("assay.privacy.defenses.scatternet", "ScatterNet"),
     "Scattering": ("assay.privacy.defenses.scattering", "Scattering"),
     "Scores": ("assay.privacy.rates", "Scores"),
     "Secret": ("assay.privacy.planting", "Secret"),
@@ -191,6 +198,7 @@ _LAZY = {
     "Steps": ("assay.privacy.auditing.steps", "Steps"),
     "SupplyChainGame": ("assay.privacy.games.supply_chain", "SupplyChainGame"),
     "TextCanary": ("assay.privacy.planting", "TextCanary"),
+    "Taught": ("assay.privacy.defenses.pate", "Taught"),
     "TopK": ("assay.privacy.defenses.outputs", "TopK"),
     "TopKSampling": ("assay.privacy.sampling", "TopKSampling"),
     "WeightNoise": ("assay.privacy.defenses.weight_changes", "WeightNoise"),
