@@ -187,6 +187,7 @@ CARDS: tuple[Card, ...] = (
     _private("distillation", "defenses.regularizing:Distillation", "A student of a teacher who saw the data."),
     _private("accountant", "proofs.accountant:Accountant", "The epsilon that noisy releases together cannot exceed.",
              kind="proof"),
+    _private("dpsgd", "defenses.dpsgd:DPSGD", "Every example's gradient is clipped, and noise hides it in the sum."),
 )
 """The rows of the house itself."""
 

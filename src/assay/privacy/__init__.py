@@ -42,11 +42,13 @@ if TYPE_CHECKING:
     from assay.privacy.canaries import Natural as Natural
     from assay.privacy.canaries import OutOfDistribution as OutOfDistribution
     from assay.privacy.canaries import WorstOf as WorstOf
+    from assay.privacy.defenses.dpsgd import DPSGD as DPSGD
     from assay.privacy.defenses.outputs import RoundScores as RoundScores
     from assay.privacy.defenses.outputs import SoftScores as SoftScores
     from assay.privacy.defenses.outputs import TopK as TopK
     from assay.privacy.defenses.regularizing import Distillation as Distillation
     from assay.privacy.defenses.regularizing import EarlyStopping as EarlyStopping
+    from assay.privacy.defenses.scattering import Scattering as Scattering
     from assay.privacy.defenses.weight_changes import QuantizeWeights as QuantizeWeights
     from assay.privacy.defenses.weight_changes import RandomizeLowBits as RandomizeLowBits
     from assay.privacy.defenses.weight_changes import WeightNoise as WeightNoise
@@ -58,6 +60,9 @@ if TYPE_CHECKING:
     from assay.privacy.mechanisms import SampledGaussian as SampledGaussian
     from assay.privacy.methods import Sight as Sight
     from assay.privacy.methods import judge as judge
+    from assay.privacy.per_example import PerExample as PerExample
+    from assay.privacy.private import Private as Private
+    from assay.privacy.private import Procedure as Procedure
     from assay.privacy.proofs.accountant import Accountant as Accountant
     from assay.privacy.rates import Operating as Operating
     from assay.privacy.rates import Rate as Rate
@@ -91,6 +96,7 @@ _LAZY = {
     "Composed": ("assay.privacy.mechanisms", "Composed"),
     "ConjugateLiRA": ("assay.privacy.attacks.conjugate_lira", "ConjugateLiRA"),
     "CorrelatedValues": ("assay.privacy.attacks.exfiltration.correlated", "CorrelatedValues"),
+    "DPSGD": ("assay.privacy.defenses.dpsgd", "DPSGD"),
     "Distillation": ("assay.privacy.defenses.regularizing", "Distillation"),
     "EarlyStopping": ("assay.privacy.defenses.regularizing", "EarlyStopping"),
     "ExfiltrationGame": ("assay.privacy.games.exfiltration", "ExfiltrationGame"),
@@ -110,6 +116,9 @@ _LAZY = {
     "OutOfDistribution": ("assay.privacy.canaries", "OutOfDistribution"),
     "PerStep": ("assay.privacy.auditing.counts", "PerStep"),
     "People": ("assay.privacy.threat", "People"),
+    "PerExample": ("assay.privacy.per_example", "PerExample"),
+    "Private": ("assay.privacy.private", "Private"),
+    "Procedure": ("assay.privacy.private", "Procedure"),
     "QuantizeWeights": ("assay.privacy.defenses.weight_changes", "QuantizeWeights"),
     "RMIA": ("assay.privacy.attacks.rmia", "RMIA"),
     "RandomizeLowBits": ("assay.privacy.defenses.weight_changes", "RandomizeLowBits"),
@@ -119,6 +128,7 @@ _LAZY = {
     "Renyi": ("assay.privacy.mechanisms", "Renyi"),
     "RoundScores": ("assay.privacy.defenses.outputs", "RoundScores"),
     "SampledGaussian": ("assay.privacy.mechanisms", "SampledGaussian"),
+    "Scattering": ("assay.privacy.defenses.scattering", "Scattering"),
     "Scores": ("assay.privacy.rates", "Scores"),
     "Shadows": ("assay.privacy.shadows", "Shadows"),
     "Sight": ("assay.privacy.methods", "Sight"),
@@ -137,9 +147,6 @@ _LAZY = {
     "labels": ("assay.privacy.threat", "labels"),
     "logit_of_probability": ("assay.privacy.signals", "logit_of_probability"),
     "logit_scale": ("assay.privacy.signals", "logit_scale"),
-    "mirror": ("assay.numerics.ensembles", "mirror"),
-    "processes": ("assay.numerics.chunks", "processes"),
-    "random_mirror": ("assay.numerics.ensembles", "random_mirror"),
     "scores": ("assay.privacy.threat", "scores"),
     "seeds_of": ("assay.privacy.shadows", "seeds_of"),
     "train_each": ("assay.privacy.shadows", "train_each"),
