@@ -6,19 +6,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from assay.privacy.auditing.adversaries import APIAccess as APIAccess
-    from assay.privacy.auditing.adversaries import StaticInput as StaticInput
-    from assay.privacy.auditing.audit import audit as audit
-    from assay.privacy.auditing.counts import Exact as Exact
-    from assay.privacy.auditing.counts import GaussianCurve as GaussianCurve
-    from assay.privacy.auditing.counts import PerStep as PerStep
-    from assay.privacy.auditing.insiders import GradientCanary as GradientCanary
-    from assay.privacy.auditing.insiders import IntermediateModels as IntermediateModels
-    from assay.privacy.auditing.insiders import MaliciousData as MaliciousData
-    from assay.privacy.auditing.one_run import OneRun as OneRun
-    from assay.privacy.auditing.result import AuditResult as AuditResult
-    from assay.privacy.auditing.steps import Steps as Steps
-    from assay.privacy.auditing.thresholds import audit_scores as audit_scores
     from assay.numerics.chunks import processes as processes
     from assay.numerics.ensembles import mirror as mirror
     from assay.numerics.ensembles import random_mirror as random_mirror
@@ -36,6 +23,19 @@ if TYPE_CHECKING:
     from assay.privacy.attacks.loss import LossThreshold as LossThreshold
     from assay.privacy.attacks.loss import ModifiedEntropy as ModifiedEntropy
     from assay.privacy.attacks.rmia import RMIA as RMIA
+    from assay.privacy.auditing.adversaries import APIAccess as APIAccess
+    from assay.privacy.auditing.adversaries import StaticInput as StaticInput
+    from assay.privacy.auditing.audit import audit as audit
+    from assay.privacy.auditing.counts import Exact as Exact
+    from assay.privacy.auditing.counts import GaussianCurve as GaussianCurve
+    from assay.privacy.auditing.counts import PerStep as PerStep
+    from assay.privacy.auditing.insiders import GradientCanary as GradientCanary
+    from assay.privacy.auditing.insiders import IntermediateModels as IntermediateModels
+    from assay.privacy.auditing.insiders import MaliciousData as MaliciousData
+    from assay.privacy.auditing.one_run import OneRun as OneRun
+    from assay.privacy.auditing.result import AuditResult as AuditResult
+    from assay.privacy.auditing.steps import Steps as Steps
+    from assay.privacy.auditing.thresholds import audit_scores as audit_scores
     from assay.privacy.canaries import Blank as Blank
     from assay.privacy.canaries import Canaries as Canaries
     from assay.privacy.canaries import Mislabeled as Mislabeled

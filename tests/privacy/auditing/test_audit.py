@@ -8,7 +8,7 @@ import torch
 
 from assay import privacy
 from assay.errors import ConfigError, TargetError
-from assay.privacy.auditing.gaussian import epsilon_of
+from assay.privacy.accounting.gaussian import epsilon_of_gaussian
 
 
 def published(noise: float):
@@ -25,7 +25,7 @@ def published(noise: float):
 
 
 def test_a_gaussian_sum_is_not_refuted_and_a_tenth_of_the_noise_is(digits):
-    claim = (epsilon_of(1.0, 1e-5), 1e-5)
+    claim = (epsilon_of_gaussian(1.0, 1e-5), 1e-5)
     right = privacy.audit(published(1.0), data=digits, claim=claim, runs=400)
     wrong = privacy.audit(published(0.1), data=digits, claim=(2.0, 1e-5), runs=400)
     assert not right.refuted

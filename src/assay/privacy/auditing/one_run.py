@@ -11,7 +11,8 @@ from scipy.special import expit, ndtr, ndtri
 from scipy.stats import binom
 
 from assay.evidence.bound import CONFIDENCE, Bound
-from assay.privacy.auditing.gaussian import last_true, mu_of
+from assay.privacy.accounting.gaussian import mu_of
+from assay.privacy.auditing.gaussian import last_true
 from assay.privacy.auditing.result import AuditResult
 
 
