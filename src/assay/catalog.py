@@ -188,6 +188,19 @@ CARDS: tuple[Card, ...] = (
     _private("accountant", "proofs.accountant:Accountant", "The epsilon that noisy releases together cannot exceed.",
              kind="proof"),
     _private("dpsgd", "defenses.dpsgd:DPSGD", "Every example's gradient is clipped, and noise hides it in the sum."),
+    Card(name="privacy.audit", kind="game", entry="assay.privacy.games.auditing:AuditGame", stage="training",
+         summary="Does a procedure leak more than its differential privacy allows?"),
+    _leak("api-access", "auditing.adversaries:APIAccess", "The finished model, asked about an ordinary example.",
+          stage="training"),
+    _leak("static-input", "auditing.adversaries:StaticInput", "The finished model, asked about an example made for it.",
+          stage="training"),
+    _leak("intermediate-models", "auditing.insiders:IntermediateModels",
+          "Every step of a private training, along an example's gradient.", needs="gradients", stage="training"),
+    _leak("gradient-canary", "auditing.insiders:GradientCanary",
+          "Every step of a private training, along a gradient put into it.", needs="gradients", stage="training"),
+    _leak("malicious-data", "auditing.insiders:MaliciousData",
+          "A gradient put into a training whose other examples keep out of its way.", needs="gradients",
+          stage="training"),
 )
 """The rows of the house itself."""
 
