@@ -74,6 +74,8 @@ def test_guesses_of_one_run_are_the_highest_and_the_lowest():
     scores, member = np.array([5.0, 4.0, 3.0, 2.0, 1.0, 0.0]), np.array([True, True, False, True, False, False])
     found = privacy.OneRun(shares=(0.34, 0.67, 1.0)).guesses(scores, member)
     assert [(one.m, one.made, one.right) for one in found] == [(6, 2, 2), (6, 4, 4), (6, 6, 4)]
+    assert privacy.OneRun().bound(scores[:1], member[:1], delta=1e-5).value == 0
+    assert privacy.OneRun(gaussian=True).bound(scores[:3], member[:3], delta=1e-5).value == 0
 
 
 def test_the_bound_from_scores_at_hand():
