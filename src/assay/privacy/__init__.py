@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from assay.privacy.defenses.weight_changes import WeightNoise as WeightNoise
     from assay.privacy.defenses.weight_scan import Scan as Scan
     from assay.privacy.defenses.weight_scan import WeightScan as WeightScan
+    from assay.privacy.games.auditing import AuditGame as AuditGame
     from assay.privacy.games.discovery import DiscoveryGame as DiscoveryGame
     from assay.privacy.games.exfiltration import ExfiltrationGame as ExfiltrationGame
     from assay.privacy.games.exposure import ExposureGame as ExposureGame
@@ -117,6 +118,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "APIAccess": ("assay.privacy.auditing.adversaries", "APIAccess"),
     "Accountant": ("assay.privacy.proofs.accountant", "Accountant"),
+    "AuditGame": ("assay.privacy.games.auditing", "AuditGame"),
     "AuditResult": ("assay.privacy.auditing.result", "AuditResult"),
     "Blank": ("assay.privacy.canaries", "Blank"),
     "CalibratedLoss": ("assay.privacy.attacks.loss", "CalibratedLoss"),

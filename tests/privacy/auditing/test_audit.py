@@ -8,7 +8,7 @@ import torch
 
 from assay import privacy
 from assay.errors import ConfigError, TargetError
-from assay.privacy.auditing.gaussian import epsilon_of
+from assay.privacy.accounting.gaussian import epsilon_of_gaussian
 
 
 def published(noise: float):
@@ -25,7 +25,7 @@ def published(noise: float):
 
 
 def test_a_gaussian_sum_is_not_refuted_and_a_tenth_of_the_noise_is(digits):
-    claim = (epsilon_of(1.0, 1e-5), 1e-5)
+    claim = (epsilon_of_gaussian(1.0, 1e-5), 1e-5)
     right = privacy.audit(published(1.0), data=digits, claim=claim, runs=400)
     wrong = privacy.audit(published(0.1), data=digits, claim=(2.0, 1e-5), runs=400)
     assert not right.refuted
@@ -74,6 +74,8 @@ def test_guesses_of_one_run_are_the_highest_and_the_lowest():
     scores, member = np.array([5.0, 4.0, 3.0, 2.0, 1.0, 0.0]), np.array([True, True, False, True, False, False])
     found = privacy.OneRun(shares=(0.34, 0.67, 1.0)).guesses(scores, member)
     assert [(one.m, one.made, one.right) for one in found] == [(6, 2, 2), (6, 4, 4), (6, 6, 4)]
+    assert privacy.OneRun().bound(scores[:1], member[:1], delta=1e-5).value == 0
+    assert privacy.OneRun(gaussian=True).bound(scores[:3], member[:3], delta=1e-5).value == 0
 
 
 def test_the_bound_from_scores_at_hand():

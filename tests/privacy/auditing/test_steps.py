@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from assay.privacy.accounting.gaussian import epsilon_of_gaussian
 from assay.privacy.auditing.counts import Counts, Exact, PerStep
-from assay.privacy.auditing.gaussian import epsilon_of
 from assay.privacy.auditing.steps import Steps
 
 
@@ -29,9 +29,9 @@ def test_a_run_of_steps_lies_just_below_an_accountants_bound(rate, noise, count,
 
 
 def test_without_subsampling_a_run_is_one_gaussian():
-    assert Steps(rate=1.0, count=20).epsilon(5.0, 1e-5) == pytest.approx(epsilon_of(math.sqrt(20) / 5, 1e-5), rel=1e-12)
+    assert Steps(rate=1.0, count=20).epsilon(5.0, 1e-5) == pytest.approx(epsilon_of_gaussian(math.sqrt(20) / 5, 1e-5), rel=1e-12)
     nearly = Steps(rate=0.999999, count=20).epsilon(5.0, 1e-5)
-    assert nearly == pytest.approx(epsilon_of(math.sqrt(20) / 5, 1e-5), rel=1e-3)
+    assert nearly == pytest.approx(epsilon_of_gaussian(math.sqrt(20) / 5, 1e-5), rel=1e-3)
 
 
 def test_the_noise_that_a_claim_allows():

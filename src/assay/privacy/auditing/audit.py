@@ -55,6 +55,14 @@ class Seen(NamedTuple):
     outside: Floats
 
 
+class Audited(NamedTuple):
+    """A result, the scores that were judged, and by which rule."""
+
+    result: AuditResult
+    seen: Seen
+    rule: Rule
+
+
 @dataclass(frozen=True, eq=False)
 class Bench:
     """Where the runs are made.
@@ -139,25 +147,38 @@ def audit(
     """
     said, procedure = checked(claim), as_procedure(train)
     bench = Bench(procedure, *data, chunk, isinstance(method, PerStep), seed)
-    ladder = _rungs(procedure, adversary)
+    ladder = rungs_of(procedure, adversary)
     if one_run is not None:
         return _once(bench, canary, one_run, said, confidence)
+    choices = choices_of(ladder, canary, data, seed)
+    return audited(bench, choices, said, method, runs, confidence, threshold).result
+
+
+def audited(
+    bench: Bench, choices: Sequence[Choice], claim: Claim, method: Method, runs: int, confidence: float,
+    threshold: float | None = None,
+) -> Audited:
+    """Pilot runs of every choice, more of the best one for its threshold, and fresh ones that are judged.
+
+    Raises:
+        ConfigError: PRV311 for too few runs.
+    """
     if runs < 40:
         raise ConfigError("PRV311", f"{runs} runs")
-    choices = _choices(ladder, canary, data, seed)
     scouts = [bench.scores(choice, _even(runs * PILOT / 2), 2 + at) for at, choice in enumerate(choices)]
     error, left = 1 - confidence, _even(runs * (1 - PILOT))
-    promises = [_pick(seen, method, said, error, left) for seen in scouts]
+    promises = [_pick(seen, method, claim, error, left) for seen in scouts]
     best = max(range(len(choices)), key=lambda at: promises[at].merit)
     more = bench.scores(choices[best], _even(runs * PILOT / 2), 0)
     pooled = Seen(*(np.concatenate(parts) for parts in zip(scouts[best], more)))
-    rule = Rule(threshold) if threshold is not None else _pick(pooled, method, said, error, left).rule
+    rule = Rule(threshold) if threshold is not None else _pick(pooled, method, claim, error, left).rule
     fresh = bench.scores(choices[best], left, 1)
-    return replace(verdict(rule.counts(*fresh), said, method, error), adversary=str(choices[best]))
+    result = verdict(rule.counts(*fresh), claim, method, error)
+    return Audited(replace(result, adversary=str(choices[best])), fresh, rule)
 
 
-def _rungs(procedure: Procedure, adversary: Adversary | Sequence[Adversary] | None) -> tuple[Adversary, ...]:
-    """The adversaries asked for, or all that this procedure can be met by."""
+def rungs_of(procedure: Procedure, adversary: Adversary | Sequence[Adversary] | None) -> tuple[Adversary, ...]:
+    """The adversaries asked for, or all that this procedure can be met by. Raises ``TargetError`` (PRV321)."""
     if adversary is None:
         return tuple(one for one in LADDER if not one.watches or watchable(procedure))
     rungs = tuple(adversary) if isinstance(adversary, Sequence) else (adversary,)
@@ -167,8 +188,9 @@ def _rungs(procedure: Procedure, adversary: Adversary | Sequence[Adversary] | No
     return rungs
 
 
-def _choices(ladder: Sequence[Adversary], canary: Planter | None, data: tuple[Tensor, Tensor],
-             seed: int) -> list[Choice]:
+def choices_of(
+    ladder: Sequence[Adversary], canary: Planter | None, data: tuple[Tensor, Tensor], seed: int
+) -> list[Choice]:
     """Every adversary with every one of its canaries; a canary that is given replaces those made to stand out."""
     x, y = data
     found = []

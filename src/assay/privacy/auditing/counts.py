@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy.special import betainccinv, betaincinv
 from scipy.stats import binom
 
-from assay.privacy.auditing.gaussian import advantage_of, epsilon_of, mu_of, mu_of_advantage
+from assay.privacy.accounting.gaussian import epsilon_of_gaussian, mu_of
+from assay.privacy.auditing.gaussian import advantage_of, mu_of_advantage
 from assay.privacy.auditing.steps import LEAST_NOISE, Steps
 
 Floats = NDArray[np.float64]
@@ -137,7 +138,7 @@ class GaussianCurve:
     def epsilon(self, counts: Counts, *, delta: float, error: float) -> float:
         """See :class:`Exact`."""
         share = float(betaincinv(counts.right, counts.runs - counts.right + 1, error)) if counts.right else 0.0
-        return epsilon_of(mu_of_advantage(share), delta)
+        return epsilon_of_gaussian(mu_of_advantage(share), delta)
 
     def p_value(self, counts: Counts, *, epsilon: float, delta: float) -> float:
         """The chance of so many right guesses under the largest μ that the claim allows."""
