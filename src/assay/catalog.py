@@ -187,6 +187,17 @@ CARDS: tuple[Card, ...] = (
     _private("distillation", "defenses.regularizing:Distillation", "A student of a teacher who saw the data."),
     _private("accountant", "proofs.accountant:Accountant", "The epsilon that noisy releases together cannot exceed.",
              kind="proof"),
+    Card(name="privacy.extraction-game", kind="game", entry="assay.privacy.games.extraction:ExtractionGame",
+         summary="Text handed in by the adversary, looked up in the training text word for word."),
+    Card(name="privacy.exposure-game", kind="game", entry="assay.privacy.games.exposure:ExposureGame",
+         summary="Secrets planted in the training text, ranked among others that could have been."),
+    Card(name="privacy.discovery-game", kind="game", entry="assay.privacy.games.discovery:DiscoveryGame",
+         summary="Beginnings of training text, gone on with until the end comes word for word."),
+    _leak("extraction", "attacks.extraction:Extraction",
+          "Text that a language model writes, ranked by how well it should not know it."),
+    _leak("exposure", "attacks.exposure:Exposure", "A planted secret's rank by likelihood among all of its kind."),
+    _leak("discoverable", "attacks.discoverable:DiscoverableExtraction",
+          "The chance that a training text's end is drawn after its beginning."),
 )
 """The rows of the house itself."""
 
