@@ -208,6 +208,12 @@ CARDS: tuple[Card, ...] = (
     _leak("cosine-inversion", "attacks.gradient_inversion:CosineInversion",
           "The smooth input whose gradient points where the one that was sent does.", needs="weights",
           stage="training"),
+    _leak("mi-face", "attacks.model_inversion:MIFace", "What a class looks like, by descent on its cross-entropy.",
+          needs="gradients"),
+    _leak("prior-inversion", "attacks.model_inversion:PriorInversion",
+          "What a class looks like, as other people's examples make it likely.", needs="gradients"),
+    _leak("score-inversion", "attacks.model_inversion:ScoreInversion",
+          "What a class looks like, from differences of scores."),
 )
 """The rows of the house itself."""
 

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from assay.privacy.attacks.loss import Gap as Gap
     from assay.privacy.attacks.loss import LossThreshold as LossThreshold
     from assay.privacy.attacks.loss import ModifiedEntropy as ModifiedEntropy
+    from assay.privacy.attacks.model_inversion import MIFace as MIFace
+    from assay.privacy.attacks.model_inversion import Prior as Prior
+    from assay.privacy.attacks.model_inversion import PriorInversion as PriorInversion
+    from assay.privacy.attacks.model_inversion import ScoreInversion as ScoreInversion
     from assay.privacy.attacks.rmia import RMIA as RMIA
     from assay.privacy.canaries import Blank as Blank
     from assay.privacy.canaries import Canaries as Canaries
@@ -45,6 +49,7 @@ if TYPE_CHECKING:
     from assay.privacy.games.exfiltration import ExfiltrationGame as ExfiltrationGame
     from assay.privacy.games.gradient_inversion import GradientInversionGame as GradientInversionGame
     from assay.privacy.games.membership import MembershipGame as MembershipGame
+    from assay.privacy.games.model_inversion import ModelInversionGame as ModelInversionGame
     from assay.privacy.games.supply_chain import SupplyChainGame as SupplyChainGame
     from assay.privacy.mechanisms import Composed as Composed
     from assay.privacy.mechanisms import Gaussian as Gaussian
@@ -92,14 +97,18 @@ _LAZY = {
     "LinearInversion": ("assay.privacy.attacks.gradient_inversion", "LinearInversion"),
     "LossThreshold": ("assay.privacy.attacks.loss", "LossThreshold"),
     "LowBits": ("assay.privacy.attacks.exfiltration.low_bits", "LowBits"),
+    "MIFace": ("assay.privacy.attacks.model_inversion", "MIFace"),
     "MembershipGame": ("assay.privacy.games.membership", "MembershipGame"),
     "Mislabeled": ("assay.privacy.canaries", "Mislabeled"),
+    "ModelInversionGame": ("assay.privacy.games.model_inversion", "ModelInversionGame"),
     "ModifiedEntropy": ("assay.privacy.attacks.loss", "ModifiedEntropy"),
     "Natural": ("assay.privacy.canaries", "Natural"),
     "Operating": ("assay.privacy.rates", "Operating"),
     "OutOfDistribution": ("assay.privacy.canaries", "OutOfDistribution"),
     "People": ("assay.privacy.threat", "People"),
     "Pipeline": ("assay.privacy.pipeline", "Pipeline"),
+    "Prior": ("assay.privacy.attacks.model_inversion", "Prior"),
+    "PriorInversion": ("assay.privacy.attacks.model_inversion", "PriorInversion"),
     "QuantizeWeights": ("assay.privacy.defenses.weight_changes", "QuantizeWeights"),
     "RMIA": ("assay.privacy.attacks.rmia", "RMIA"),
     "RandomizeLowBits": ("assay.privacy.defenses.weight_changes", "RandomizeLowBits"),
@@ -109,6 +118,7 @@ _LAZY = {
     "RoundScores": ("assay.privacy.defenses.outputs", "RoundScores"),
     "SampledGaussian": ("assay.privacy.mechanisms", "SampledGaussian"),
     "Scan": ("assay.privacy.defenses.weight_scan", "Scan"),
+    "ScoreInversion": ("assay.privacy.attacks.model_inversion", "ScoreInversion"),
     "Scores": ("assay.privacy.rates", "Scores"),
     "Shadows": ("assay.privacy.shadows", "Shadows"),
     "Sight": ("assay.privacy.methods", "Sight"),
