@@ -9,6 +9,11 @@ if TYPE_CHECKING:
     from assay.numerics.chunks import processes as processes
     from assay.numerics.ensembles import mirror as mirror
     from assay.numerics.ensembles import random_mirror as random_mirror
+    from assay.privacy.attacks.attribute_inference import CSMIA as CSMIA
+    from assay.privacy.attacks.attribute_inference import Attribute as Attribute
+    from assay.privacy.attacks.attribute_inference import Imputation as Imputation
+    from assay.privacy.attacks.attribute_inference import Imputer as Imputer
+    from assay.privacy.attacks.attribute_inference import PriorTimesConfidence as PriorTimesConfidence
     from assay.privacy.attacks.conjugate_lira import ConjugateLiRA as ConjugateLiRA
     from assay.privacy.attacks.exfiltration.capacity import CapacityAbuse as CapacityAbuse
     from assay.privacy.attacks.exfiltration.correlated import CorrelatedValues as CorrelatedValues
@@ -46,6 +51,7 @@ if TYPE_CHECKING:
     from assay.privacy.defenses.weight_changes import WeightNoise as WeightNoise
     from assay.privacy.defenses.weight_scan import Scan as Scan
     from assay.privacy.defenses.weight_scan import WeightScan as WeightScan
+    from assay.privacy.games.attribute_inference import AttributeGame as AttributeGame
     from assay.privacy.games.exfiltration import ExfiltrationGame as ExfiltrationGame
     from assay.privacy.games.gradient_inversion import GradientInversionGame as GradientInversionGame
     from assay.privacy.games.membership import MembershipGame as MembershipGame
@@ -76,7 +82,10 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "Accountant": ("assay.privacy.proofs.accountant", "Accountant"),
+    "Attribute": ("assay.privacy.attacks.attribute_inference", "Attribute"),
+    "AttributeGame": ("assay.privacy.games.attribute_inference", "AttributeGame"),
     "Blank": ("assay.privacy.canaries", "Blank"),
+    "CSMIA": ("assay.privacy.attacks.attribute_inference", "CSMIA"),
     "CalibratedLoss": ("assay.privacy.attacks.loss", "CalibratedLoss"),
     "Canaries": ("assay.privacy.canaries", "Canaries"),
     "CapacityAbuse": ("assay.privacy.attacks.exfiltration.capacity", "CapacityAbuse"),
@@ -92,6 +101,8 @@ _LAZY = {
     "Gap": ("assay.privacy.attacks.loss", "Gap"),
     "Gaussian": ("assay.privacy.mechanisms", "Gaussian"),
     "GradientInversionGame": ("assay.privacy.games.gradient_inversion", "GradientInversionGame"),
+    "Imputation": ("assay.privacy.attacks.attribute_inference", "Imputation"),
+    "Imputer": ("assay.privacy.attacks.attribute_inference", "Imputer"),
     "LabelOnly": ("assay.privacy.attacks.label_only", "LabelOnly"),
     "LiRA": ("assay.privacy.attacks.lira", "LiRA"),
     "LinearInversion": ("assay.privacy.attacks.gradient_inversion", "LinearInversion"),
@@ -109,6 +120,7 @@ _LAZY = {
     "Pipeline": ("assay.privacy.pipeline", "Pipeline"),
     "Prior": ("assay.privacy.attacks.model_inversion", "Prior"),
     "PriorInversion": ("assay.privacy.attacks.model_inversion", "PriorInversion"),
+    "PriorTimesConfidence": ("assay.privacy.attacks.attribute_inference", "PriorTimesConfidence"),
     "QuantizeWeights": ("assay.privacy.defenses.weight_changes", "QuantizeWeights"),
     "RMIA": ("assay.privacy.attacks.rmia", "RMIA"),
     "RandomizeLowBits": ("assay.privacy.defenses.weight_changes", "RandomizeLowBits"),
