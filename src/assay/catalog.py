@@ -230,6 +230,17 @@ CARDS: tuple[Card, ...] = (
              "A private model of scattered images, whose features nobody had to train."),
     _private("dpftrl", "defenses.dpftrl:DPFTRL", "Noise on a tree of gradient sums, most of which cancels."),
     _private("pate", "defenses.pate:PATE", "A student learns from the noisy votes of teachers on disjoint data."),
+    _leak("mi-face", "attacks.model_inversion:MIFace", "What a class looks like, by descent on its cross-entropy.",
+          needs="gradients"),
+    _leak("prior-inversion", "attacks.model_inversion:PriorInversion",
+          "What a class looks like, as other people's examples make it likely.", needs="gradients"),
+    _leak("score-inversion", "attacks.model_inversion:ScoreInversion",
+          "What a class looks like, from differences of scores."),
+    _leak("imputation", "attacks.attribute_inference:Imputation",
+          "A hidden field as people of the kind have it, without the model.", needs="labels"),
+    _leak("prior-times-confidence", "attacks.attribute_inference:PriorTimesConfidence",
+          "A hidden field from what is likely, weighted by the model's confidence."),
+    _leak("csmia", "attacks.attribute_inference:CSMIA", "The value of a hidden field with which the model is right."),
 )
 """The rows of the house itself."""
 

@@ -10,6 +10,11 @@ if TYPE_CHECKING:
     from assay.numerics.ensembles import Recipe as Recipe
     from assay.numerics.ensembles import mirror as mirror
     from assay.numerics.ensembles import random_mirror as random_mirror
+    from assay.privacy.attacks.attribute_inference import CSMIA as CSMIA
+    from assay.privacy.attacks.attribute_inference import Attribute as Attribute
+    from assay.privacy.attacks.attribute_inference import Imputation as Imputation
+    from assay.privacy.attacks.attribute_inference import Imputer as Imputer
+    from assay.privacy.attacks.attribute_inference import PriorTimesConfidence as PriorTimesConfidence
     from assay.privacy.attacks.conjugate_lira import ConjugateLiRA as ConjugateLiRA
     from assay.privacy.attacks.discoverable import DiscoverableExtraction as DiscoverableExtraction
     from assay.privacy.attacks.exfiltration.capacity import CapacityAbuse as CapacityAbuse
@@ -31,6 +36,10 @@ if TYPE_CHECKING:
     from assay.privacy.attacks.loss import Gap as Gap
     from assay.privacy.attacks.loss import LossThreshold as LossThreshold
     from assay.privacy.attacks.loss import ModifiedEntropy as ModifiedEntropy
+    from assay.privacy.attacks.model_inversion import MIFace as MIFace
+    from assay.privacy.attacks.model_inversion import Prior as Prior
+    from assay.privacy.attacks.model_inversion import PriorInversion as PriorInversion
+    from assay.privacy.attacks.model_inversion import ScoreInversion as ScoreInversion
     from assay.privacy.attacks.rmia import RMIA as RMIA
     from assay.privacy.auditing.adversaries import APIAccess as APIAccess
     from assay.privacy.auditing.adversaries import StaticInput as StaticInput
@@ -69,11 +78,13 @@ if TYPE_CHECKING:
     from assay.privacy.defenses.weight_scan import WeightScan as WeightScan
     from assay.privacy.games.auditing import AuditGame as AuditGame
     from assay.privacy.games.discovery import DiscoveryGame as DiscoveryGame
+    from assay.privacy.games.attribute_inference import AttributeGame as AttributeGame
     from assay.privacy.games.exfiltration import ExfiltrationGame as ExfiltrationGame
     from assay.privacy.games.exposure import ExposureGame as ExposureGame
     from assay.privacy.games.extraction import ExtractionGame as ExtractionGame
     from assay.privacy.games.gradient_inversion import GradientInversionGame as GradientInversionGame
     from assay.privacy.games.membership import MembershipGame as MembershipGame
+    from assay.privacy.games.model_inversion import ModelInversionGame as ModelInversionGame
     from assay.privacy.games.supply_chain import SupplyChainGame as SupplyChainGame
     from assay.privacy.language import Questioned as Questioned
     from assay.privacy.mechanisms import Composed as Composed
@@ -120,7 +131,10 @@ _LAZY = {
     "Accountant": ("assay.privacy.proofs.accountant", "Accountant"),
     "AuditGame": ("assay.privacy.games.auditing", "AuditGame"),
     "AuditResult": ("assay.privacy.auditing.result", "AuditResult"),
+    "Attribute": ("assay.privacy.attacks.attribute_inference", "Attribute"),
+    "AttributeGame": ("assay.privacy.games.attribute_inference", "AttributeGame"),
     "Blank": ("assay.privacy.canaries", "Blank"),
+    "CSMIA": ("assay.privacy.attacks.attribute_inference", "CSMIA"),
     "CalibratedLoss": ("assay.privacy.attacks.loss", "CalibratedLoss"),
     "Canaries": ("assay.privacy.canaries", "Canaries"),
     "CapacityAbuse": ("assay.privacy.attacks.exfiltration.capacity", "CapacityAbuse"),
@@ -151,6 +165,8 @@ _LAZY = {
     "GradientCanary": ("assay.privacy.auditing.insiders", "GradientCanary"),
     "GradientInversionGame": ("assay.privacy.games.gradient_inversion", "GradientInversionGame"),
     "IntermediateModels": ("assay.privacy.auditing.insiders", "IntermediateModels"),
+    "Imputation": ("assay.privacy.attacks.attribute_inference", "Imputation"),
+    "Imputer": ("assay.privacy.attacks.attribute_inference", "Imputer"),
     "LabelOnly": ("assay.privacy.attacks.label_only", "LabelOnly"),
     "LiRA": ("assay.privacy.attacks.lira", "LiRA"),
     "LinearInversion": ("assay.privacy.attacks.gradient_inversion", "LinearInversion"),
@@ -158,8 +174,10 @@ _LAZY = {
     "LowBits": ("assay.privacy.attacks.exfiltration.low_bits", "LowBits"),
     "Lowercase": ("assay.privacy.ranking", "Lowercase"),
     "MaliciousData": ("assay.privacy.auditing.insiders", "MaliciousData"),
+    "MIFace": ("assay.privacy.attacks.model_inversion", "MIFace"),
     "MembershipGame": ("assay.privacy.games.membership", "MembershipGame"),
     "Mislabeled": ("assay.privacy.canaries", "Mislabeled"),
+    "ModelInversionGame": ("assay.privacy.games.model_inversion", "ModelInversionGame"),
     "ModifiedEntropy": ("assay.privacy.attacks.loss", "ModifiedEntropy"),
     "Natural": ("assay.privacy.canaries", "Natural"),
     "OneRun": ("assay.privacy.auditing.one_run", "OneRun"),
@@ -174,6 +192,9 @@ _LAZY = {
     "Private": ("assay.privacy.private", "Private"),
     "Procedure": ("assay.privacy.private", "Procedure"),
     "Prompts": ("assay.privacy.attacks.extraction", "Prompts"),
+    "Prior": ("assay.privacy.attacks.model_inversion", "Prior"),
+    "PriorInversion": ("assay.privacy.attacks.model_inversion", "PriorInversion"),
+    "PriorTimesConfidence": ("assay.privacy.attacks.attribute_inference", "PriorTimesConfidence"),
     "QuantizeWeights": ("assay.privacy.defenses.weight_changes", "QuantizeWeights"),
     "Questioned": ("assay.privacy.language", "Questioned"),
     "RMIA": ("assay.privacy.attacks.rmia", "RMIA"),
@@ -189,6 +210,7 @@ _LAZY = {
     "Scan": ("assay.privacy.defenses.weight_scan", "Scan"),
     "ScatterNet": ("assay.privacy.defenses.scatternet", "ScatterNet"),
     "Scattering": ("assay.privacy.defenses.scattering", "Scattering"),
+    "ScoreInversion": ("assay.privacy.attacks.model_inversion", "ScoreInversion"),
     "Scores": ("assay.privacy.rates", "Scores"),
     "Secret": ("assay.privacy.planting", "Secret"),
     "Shadows": ("assay.privacy.shadows", "Shadows"),
