@@ -76,9 +76,9 @@ if TYPE_CHECKING:
     from assay.privacy.defenses.weight_changes import WeightNoise as WeightNoise
     from assay.privacy.defenses.weight_scan import Scan as Scan
     from assay.privacy.defenses.weight_scan import WeightScan as WeightScan
+    from assay.privacy.games.attribute_inference import AttributeGame as AttributeGame
     from assay.privacy.games.auditing import AuditGame as AuditGame
     from assay.privacy.games.discovery import DiscoveryGame as DiscoveryGame
-    from assay.privacy.games.attribute_inference import AttributeGame as AttributeGame
     from assay.privacy.games.exfiltration import ExfiltrationGame as ExfiltrationGame
     from assay.privacy.games.exposure import ExposureGame as ExposureGame
     from assay.privacy.games.extraction import ExtractionGame as ExtractionGame
@@ -129,10 +129,10 @@ if TYPE_CHECKING:
 _LAZY = {
     "APIAccess": ("assay.privacy.auditing.adversaries", "APIAccess"),
     "Accountant": ("assay.privacy.proofs.accountant", "Accountant"),
-    "AuditGame": ("assay.privacy.games.auditing", "AuditGame"),
-    "AuditResult": ("assay.privacy.auditing.result", "AuditResult"),
     "Attribute": ("assay.privacy.attacks.attribute_inference", "Attribute"),
     "AttributeGame": ("assay.privacy.games.attribute_inference", "AttributeGame"),
+    "AuditGame": ("assay.privacy.games.auditing", "AuditGame"),
+    "AuditResult": ("assay.privacy.auditing.result", "AuditResult"),
     "Blank": ("assay.privacy.canaries", "Blank"),
     "CSMIA": ("assay.privacy.attacks.attribute_inference", "CSMIA"),
     "CalibratedLoss": ("assay.privacy.attacks.loss", "CalibratedLoss"),
@@ -164,17 +164,17 @@ _LAZY = {
     "GaussianCurve": ("assay.privacy.auditing.counts", "GaussianCurve"),
     "GradientCanary": ("assay.privacy.auditing.insiders", "GradientCanary"),
     "GradientInversionGame": ("assay.privacy.games.gradient_inversion", "GradientInversionGame"),
-    "IntermediateModels": ("assay.privacy.auditing.insiders", "IntermediateModels"),
     "Imputation": ("assay.privacy.attacks.attribute_inference", "Imputation"),
     "Imputer": ("assay.privacy.attacks.attribute_inference", "Imputer"),
+    "IntermediateModels": ("assay.privacy.auditing.insiders", "IntermediateModels"),
     "LabelOnly": ("assay.privacy.attacks.label_only", "LabelOnly"),
     "LiRA": ("assay.privacy.attacks.lira", "LiRA"),
     "LinearInversion": ("assay.privacy.attacks.gradient_inversion", "LinearInversion"),
     "LossThreshold": ("assay.privacy.attacks.loss", "LossThreshold"),
     "LowBits": ("assay.privacy.attacks.exfiltration.low_bits", "LowBits"),
     "Lowercase": ("assay.privacy.ranking", "Lowercase"),
-    "MaliciousData": ("assay.privacy.auditing.insiders", "MaliciousData"),
     "MIFace": ("assay.privacy.attacks.model_inversion", "MIFace"),
+    "MaliciousData": ("assay.privacy.auditing.insiders", "MaliciousData"),
     "MembershipGame": ("assay.privacy.games.membership", "MembershipGame"),
     "Mislabeled": ("assay.privacy.canaries", "Mislabeled"),
     "ModelInversionGame": ("assay.privacy.games.model_inversion", "ModelInversionGame"),
@@ -189,12 +189,12 @@ _LAZY = {
     "PerStep": ("assay.privacy.auditing.counts", "PerStep"),
     "Perplexity": ("assay.privacy.ranking", "Perplexity"),
     "Pipeline": ("assay.privacy.pipeline", "Pipeline"),
-    "Private": ("assay.privacy.private", "Private"),
-    "Procedure": ("assay.privacy.private", "Procedure"),
-    "Prompts": ("assay.privacy.attacks.extraction", "Prompts"),
     "Prior": ("assay.privacy.attacks.model_inversion", "Prior"),
     "PriorInversion": ("assay.privacy.attacks.model_inversion", "PriorInversion"),
     "PriorTimesConfidence": ("assay.privacy.attacks.attribute_inference", "PriorTimesConfidence"),
+    "Private": ("assay.privacy.private", "Private"),
+    "Procedure": ("assay.privacy.private", "Procedure"),
+    "Prompts": ("assay.privacy.attacks.extraction", "Prompts"),
     "QuantizeWeights": ("assay.privacy.defenses.weight_changes", "QuantizeWeights"),
     "Questioned": ("assay.privacy.language", "Questioned"),
     "RMIA": ("assay.privacy.attacks.rmia", "RMIA"),
@@ -221,8 +221,8 @@ _LAZY = {
     "StaticInput": ("assay.privacy.auditing.adversaries", "StaticInput"),
     "Steps": ("assay.privacy.auditing.steps", "Steps"),
     "SupplyChainGame": ("assay.privacy.games.supply_chain", "SupplyChainGame"),
-    "TextCanary": ("assay.privacy.planting", "TextCanary"),
     "Taught": ("assay.privacy.defenses.pate", "Taught"),
+    "TextCanary": ("assay.privacy.planting", "TextCanary"),
     "TopK": ("assay.privacy.defenses.outputs", "TopK"),
     "TopKSampling": ("assay.privacy.sampling", "TopKSampling"),
     "WeightNoise": ("assay.privacy.defenses.weight_changes", "WeightNoise"),
