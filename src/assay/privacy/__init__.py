@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from assay.privacy.defenses.outputs import TopK as TopK
     from assay.privacy.defenses.pate import PATE as PATE
     from assay.privacy.defenses.pate import Taught as Taught
+    from assay.privacy.defenses.public_features import PublicFeatures as PublicFeatures
     from assay.privacy.defenses.regularizing import Distillation as Distillation
     from assay.privacy.defenses.regularizing import EarlyStopping as EarlyStopping
     from assay.privacy.defenses.scattering import Scattering as Scattering
@@ -100,6 +101,7 @@ _LAZY = {
     "PerExample": ("assay.privacy.per_example", "PerExample"),
     "Private": ("assay.privacy.private", "Private"),
     "Procedure": ("assay.privacy.private", "Procedure"),
+    "PublicFeatures": ("assay.privacy.defenses.public_features", "PublicFeatures"),
     "QuantizeWeights": ("assay.privacy.defenses.weight_changes", "QuantizeWeights"),
     "RMIA": ("assay.privacy.attacks.rmia", "RMIA"),
     "RandomizeLowBits": ("assay.privacy.defenses.weight_changes", "RandomizeLowBits"),
