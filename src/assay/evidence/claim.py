@@ -19,7 +19,8 @@ _GRAMMAR = re.compile(
     r"^\s*(?P<quantity>[^<>]*[^<>=\s])\s*(?P<op>>=|<=)\s*(?P<level>\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*(?P<percent>%?)\s*$"
 )
 
-VOIDING = frozenset({"DBT101", "DBT102", "DBT103", "DBT104", "DBT105", "DBT106", "DBT107", "DBT108", "DBT110"})
+VOIDING = frozenset({"DBT101", "DBT102", "DBT103", "DBT104", "DBT105", "DBT106", "DBT107", "DBT108", "DBT110",
+                     "PRV330"})
 """Doubts under which a demonstrated side that broke nothing is no evidence that the claim stands."""
 
 

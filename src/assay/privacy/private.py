@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from assay.errors import ConfigError
 from assay.evidence.bound import Bound
+from assay.games import name_of
 from assay.privacy.mechanisms import Mechanism
 from assay.privacy.proofs.accountant import Accountant
+from assay.targets.procedure import Training
 
 Init = Callable[[], nn.Module]
 """Builds the module that training starts from."""
@@ -56,6 +59,19 @@ class Examples(Protocol):
     def x(self) -> Any: ...
     @property
     def y(self) -> Any: ...
+
+
+def privately(training: Training, trainer: Trainer, *, delta: float = 1e-5) -> Training:
+    """The procedure with its models trained by ``trainer`` from the same start.
+
+    Raises:
+        ConfigError: PRV114 where the procedure does not say what its models start from.
+    """
+    init = getattr(training.fit, "init", None)
+    if init is None:
+        raise ConfigError("PRV114", f"{training.name} does not say what its models start from")
+    return replace(training, fit=Procedure(trainer=trainer, init=init, delta=delta),
+                   name=f"{training.name} + {name_of(trainer)}", bare=training.bare or training)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from assay.reports import words
 from assay.reports.bracket import Bracket, Curve, End, Level, bracket, curve, end, measured
 from assay.reports.cases import WorstCases
 from assay.reports.coverage import Stage, cover
+from assay.reports.supply import SCAN, Weights, supply
 
 CONTRADICTION = "DBT120"
 ORDER: tuple[Verdict, ...] = ("broken", "undecided", "standing", "proven")
@@ -131,6 +132,7 @@ class Report:
     claims: tuple[ClaimRow, ...]
     bands: tuple[Band, ...]
     stages: tuple[Stage, ...]
+    supply: tuple[Weights, ...] = ()
 
     @property
     def evidence(self) -> tuple[Evidence, ...]:
@@ -175,7 +177,9 @@ class Report:
         said = [s for s in said if s != headed]
         if self.missing:
             said.append(f"{words.count(len(self.missing), 'trial')} could not run")
-        if doubts := {doubt.code for band in self.bands for doubt in band.doubts}:
+        if seen := {doubt.code for band in self.bands for doubt in band.doubts if band.game == SCAN}:
+            said.append(f"A scan of the weights found {words.listing(sorted(seen))}")
+        if doubts := {doubt.code for band in self.bands for doubt in band.doubts if band.game != SCAN}:
             said.append(f"Doubts about the evaluation: {words.listing(sorted(doubts))}")
         return " ".join(f"{s}." for s in said)
 
@@ -215,6 +219,7 @@ def build(
         claims=tuple(_claim(judgment, found, doubtful) for judgment in judgments),
         bands=bands,
         stages=cover(found, meta.wings),
+        supply=supply(found),
     )
 
 

@@ -12,8 +12,9 @@ from assay.errors import ConfigError, TrustError
 from assay.privacy.descent import Walk, seeded, started
 from assay.privacy.mechanisms import SampledGaussian
 from assay.privacy.per_example import Clipped, Gradients, Loss, PerExample, cross_entropy, norms_of
-from assay.privacy.private import ACCOUNTANT, Init, Private, Procedure
+from assay.privacy.private import ACCOUNTANT, Init, Private, Procedure, privately
 from assay.privacy.proofs.accountant import Accountant
+from assay.targets.procedure import Training
 
 Observe = Callable[[int, dict[str, Tensor]], None]
 """Sees each step's number and noised gradient sum: all that DP-SGD ever releases."""
@@ -136,6 +137,10 @@ class DPSGD:
                 walk = walk.moved(self, released)
         model.load_state_dict(walk.average, strict=False)
         return Private(module=model.eval(), mechanism=run, n=len(x))
+
+    def train(self, training: Training) -> Training:
+        """A recipe with its models trained privately. Raises ``ConfigError`` (PRV114) where it names no start."""
+        return privately(training, self)
 
     def procedure(self, init: Init, *, delta: float = 1e-5) -> Procedure:
         """This training as the ``fit(data, seed) -> module`` of :func:`assay.targets.training`."""
