@@ -35,10 +35,10 @@ PUBLISHED = {
 SETTINGS = {
     ("mnist", "linear"): DPSGD(clip=0.1, batch=4096, epochs=40, rate=8.0),
     ("mnist", "convolutional"): DPSGD(clip=0.1, batch=1024, epochs=25, rate=1.0),
-    ("mnist", "end-to-end"): DPSGD(clip=0.1, batch=512, epochs=40, rate=0.5),
+    ("mnist", "end-to-end"): DPSGD(clip=0.1, batch=512, epochs=20, rate=0.5),
     ("fashion_mnist", "linear"): DPSGD(clip=0.1, batch=8192, epochs=40, rate=16.0),
     ("fashion_mnist", "convolutional"): DPSGD(clip=0.1, batch=2048, epochs=40, rate=4.0),
-    ("fashion_mnist", "end-to-end"): DPSGD(clip=0.1, batch=2048, epochs=40, rate=4.0),
+    ("fashion_mnist", "end-to-end"): DPSGD(clip=0.1, batch=2048, epochs=20, rate=4.0),
 }
 AVERAGE = 0.9
 """The decay of the averaged iterates: free, and not in the paper."""

@@ -229,6 +229,8 @@ CARDS: tuple[Card, ...] = (
     _private("scatternet", "defenses.scatternet:ScatterNet",
              "A private model of scattered images, whose features nobody had to train."),
     _private("dpftrl", "defenses.dpftrl:DPFTRL", "Noise on a tree of gradient sums, most of which cancels."),
+    _private("public-features", "defenses.public_features:PublicFeatures",
+             "A private linear model of features that a public network computes."),
     _private("pate", "defenses.pate:PATE", "A student learns from the noisy votes of teachers on disjoint data."),
     _leak("mi-face", "attacks.model_inversion:MIFace", "What a class looks like, by descent on its cross-entropy.",
           needs="gradients"),

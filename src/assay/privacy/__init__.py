@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from assay.privacy.defenses.outputs import TopK as TopK
     from assay.privacy.defenses.pate import PATE as PATE
     from assay.privacy.defenses.pate import Taught as Taught
+    from assay.privacy.defenses.public_features import PublicFeatures as PublicFeatures
     from assay.privacy.defenses.regularizing import Distillation as Distillation
     from assay.privacy.defenses.regularizing import EarlyStopping as EarlyStopping
     from assay.privacy.defenses.scattering import Scattering as Scattering
@@ -194,6 +195,7 @@ _LAZY = {
     "PriorTimesConfidence": ("assay.privacy.attacks.attribute_inference", "PriorTimesConfidence"),
     "Private": ("assay.privacy.private", "Private"),
     "Procedure": ("assay.privacy.private", "Procedure"),
+    "PublicFeatures": ("assay.privacy.defenses.public_features", "PublicFeatures"),
     "Prompts": ("assay.privacy.attacks.extraction", "Prompts"),
     "QuantizeWeights": ("assay.privacy.defenses.weight_changes", "QuantizeWeights"),
     "Questioned": ("assay.privacy.language", "Questioned"),
