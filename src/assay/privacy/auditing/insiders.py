@@ -71,7 +71,8 @@ class IntermediateModels:
         ...     return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
         >>> trainer = privacy.DPSGD(noise=0.1, batch=20, epochs=3)
         >>> training = targets.training(trainer.procedure(linear), demo.digits("train[:20]"))
-        >>> found = privacy.AuditGame((1, 1e-5), runs=60).play(privacy.IntermediateModels(canary=privacy.Mislabeled()), training, seed=0)
+        >>> attack = privacy.IntermediateModels(canary=privacy.Mislabeled())
+        >>> found = privacy.AuditGame((1, 1e-5), runs=60).play(attack, training, seed=0)
         >>> found["epsilon@delta=1e-05"].value > 1
         True
 
