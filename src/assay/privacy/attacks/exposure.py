@@ -21,7 +21,8 @@ class Exposure:
     *Blind spots*: secrets whose format the adversary does not know; a model that hides what it knows.
     *Held to*: known answers: rank 1 of 2^k references is k bits, and secrets that were not inserted have
     1 / ln 2 = 1.44 bits in the mean.
-    *Measured*: both (`tests/privacy/test_exposure.py`); on an LSTM exposure rises with 0, 1, 4 and 16 insertions
+    *Measured*: both (`tests/privacy/test_exposure.py`). An LSTM that has read 250,000 characters three times exposes
+    secrets planted 0, 1, 4 and 16 times by 1.2, 4.9, 9.7 and 10 bits of 10 in the mean
     (`tests/privacy/games/test_language_models.py`).
 
     Example:

@@ -64,10 +64,11 @@ class Extraction:
     :class:`~assay.privacy.ranking.Lowercase`).
     *Blind spots*: text that is memorized but not reached from these prompts (``privacy.discoverable`` begins from the
     training text itself); paraphrase: only word for word counts.
-    *Held to*: a 5-gram model that has one continuation everywhere writes its text, 100 % verbatim; for the ranking,
-    AUC above 0.9 for inserted canaries against fillers by zlib and reference ratio.
-    *Measured*: 100 %, and on an LSTM trained on 40,000 characters of Shakespeare the figures that
-    `tests/privacy/games/test_language_models.py` asserts and `benchmarks/language_models.py` prints.
+    *Held to*: a 5-gram model that has one continuation everywhere writes its text, 100 % verbatim; zlib and reference
+    ratio rank planted secrets above others with AUC above 0.9.
+    *Measured*: 100 % (`tests/privacy/attacks/test_extraction.py`). An LSTM that has learned 12,000 characters of
+    Shakespeare by heart writes 50 of them in a row in 55 % of the samples, and none of held-out text; planted secrets
+    are ranked with AUC 0.974 and 0.967 (`tests/privacy/games/test_language_models.py`).
 
     Example:
         >>> from assay import privacy, targets

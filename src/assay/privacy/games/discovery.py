@@ -63,8 +63,8 @@ class DiscoveryGame:
 
     @property
     def name(self) -> str:
-        """As plans and evidence call it."""
-        return "discovery"
+        """As evidence calls it."""
+        return "privacy.discovery"
 
     @property
     def threat(self) -> Threat:

@@ -76,8 +76,8 @@ class ExposureGame:
 
     @property
     def name(self) -> str:
-        """As plans and evidence call it."""
-        return "exposure"
+        """As evidence calls it."""
+        return "privacy.exposure"
 
     @property
     def threat(self) -> Threat:

@@ -65,8 +65,8 @@ class ExtractionGame:
 
     @property
     def name(self) -> str:
-        """As plans and evidence call it."""
-        return "extraction"
+        """As evidence calls it."""
+        return "privacy.extraction"
 
     @property
     def threat(self) -> Threat:
