@@ -26,7 +26,7 @@ def test_the_ladder_is_ordered(zoo, digits):
     assert api + 0.5 < static
     assert static < gradient
     assert api + 0.5 < inside < gradient
-    slack = 0.35  # the standard deviation of two such ε's difference: that of a share among 1600, through the curve
+    slack = 0.45  # the standard deviation of two such ε's difference, 0.32 each: a share of 1600 through the curve
     assert gradient <= chosen + 2 * slack
     assert min(gradient, chosen) > 0.7 * THEORY
     assert max(gradient, chosen) <= THEORY
