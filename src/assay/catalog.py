@@ -243,6 +243,12 @@ CARDS: tuple[Card, ...] = (
     _leak("prior-times-confidence", "attacks.attribute_inference:PriorTimesConfidence",
           "A hidden field from what is likely, weighted by the model's confidence."),
     _leak("csmia", "attacks.attribute_inference:CSMIA", "The value of a hidden field with which the model is right."),
+    _leak("truth-serum", "attacks.truth_serum:TruthSerum", "Wrongly labelled copies that make targets show.",
+          stage="data"),
+    _leak("truth-serum-untargeted", "attacks.truth_serum:UntargetedTruthSerum",
+          "A party that mislabels its share, so that all others show.", stage="data"),
+    _leak("truth-serum-attributes", "attacks.truth_serum:AttributeTruthSerum",
+          "Wrongly labelled versions that make an attribute show.", stage="data"),
 )
 """The rows of the house itself."""
 

@@ -54,6 +54,10 @@ if TYPE_CHECKING:
     from assay.privacy.auditing.result import AuditResult as AuditResult
     from assay.privacy.auditing.steps import Steps as Steps
     from assay.privacy.auditing.thresholds import audit_scores as audit_scores
+    from assay.privacy.attacks.truth_serum import AttributeTruthSerum as AttributeTruthSerum
+    from assay.privacy.attacks.truth_serum import TruthSerum as TruthSerum
+    from assay.privacy.attacks.truth_serum import UntargetedTruthSerum as UntargetedTruthSerum
+    from assay.privacy.attacks.truth_serum import attribute_scores as attribute_scores
     from assay.privacy.canaries import Blank as Blank
     from assay.privacy.canaries import Canaries as Canaries
     from assay.privacy.canaries import Mislabeled as Mislabeled
@@ -134,6 +138,7 @@ _LAZY = {
     "AttributeGame": ("assay.privacy.games.attribute_inference", "AttributeGame"),
     "AuditGame": ("assay.privacy.games.auditing", "AuditGame"),
     "AuditResult": ("assay.privacy.auditing.result", "AuditResult"),
+    "AttributeTruthSerum": ("assay.privacy.attacks.truth_serum", "AttributeTruthSerum"),
     "Blank": ("assay.privacy.canaries", "Blank"),
     "CSMIA": ("assay.privacy.attacks.attribute_inference", "CSMIA"),
     "CalibratedLoss": ("assay.privacy.attacks.loss", "CalibratedLoss"),
@@ -227,6 +232,8 @@ _LAZY = {
     "TextCanary": ("assay.privacy.planting", "TextCanary"),
     "TopK": ("assay.privacy.defenses.outputs", "TopK"),
     "TopKSampling": ("assay.privacy.sampling", "TopKSampling"),
+    "TruthSerum": ("assay.privacy.attacks.truth_serum", "TruthSerum"),
+    "UntargetedTruthSerum": ("assay.privacy.attacks.truth_serum", "UntargetedTruthSerum"),
     "WeightNoise": ("assay.privacy.defenses.weight_changes", "WeightNoise"),
     "WeightScan": ("assay.privacy.defenses.weight_scan", "WeightScan"),
     "Window": ("assay.privacy.ranking", "Window"),
@@ -234,6 +241,7 @@ _LAZY = {
     "Zlib": ("assay.privacy.ranking", "Zlib"),
     "audit": ("assay.privacy.auditing.audit", "audit"),
     "audit_scores": ("assay.privacy.auditing.thresholds", "audit_scores"),
+    "attribute_scores": ("assay.privacy.attacks.truth_serum", "attribute_scores"),
     "balanced_keep": ("assay.privacy.signals", "balanced_keep"),
     "judge": ("assay.privacy.methods", "judge"),
     "labels": ("assay.privacy.threat", "labels"),
