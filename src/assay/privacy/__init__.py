@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     from assay.privacy.attacks.model_inversion import PriorInversion as PriorInversion
     from assay.privacy.attacks.model_inversion import ScoreInversion as ScoreInversion
     from assay.privacy.attacks.rmia import RMIA as RMIA
+    from assay.privacy.attacks.truth_serum import AttributeTruthSerum as AttributeTruthSerum
+    from assay.privacy.attacks.truth_serum import TruthSerum as TruthSerum
+    from assay.privacy.attacks.truth_serum import UntargetedTruthSerum as UntargetedTruthSerum
+    from assay.privacy.attacks.truth_serum import attribute_scores as attribute_scores
     from assay.privacy.auditing.adversaries import APIAccess as APIAccess
     from assay.privacy.auditing.adversaries import StaticInput as StaticInput
     from assay.privacy.auditing.audit import audit as audit
@@ -54,10 +58,6 @@ if TYPE_CHECKING:
     from assay.privacy.auditing.result import AuditResult as AuditResult
     from assay.privacy.auditing.steps import Steps as Steps
     from assay.privacy.auditing.thresholds import audit_scores as audit_scores
-    from assay.privacy.attacks.truth_serum import AttributeTruthSerum as AttributeTruthSerum
-    from assay.privacy.attacks.truth_serum import TruthSerum as TruthSerum
-    from assay.privacy.attacks.truth_serum import UntargetedTruthSerum as UntargetedTruthSerum
-    from assay.privacy.attacks.truth_serum import attribute_scores as attribute_scores
     from assay.privacy.canaries import Blank as Blank
     from assay.privacy.canaries import Canaries as Canaries
     from assay.privacy.canaries import Mislabeled as Mislabeled
