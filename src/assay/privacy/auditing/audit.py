@@ -18,7 +18,7 @@ from assay.privacy.auditing.adversaries import Adversary, APIAccess, StaticInput
 from assay.privacy.auditing.counts import EXACT, Method, PerStep
 from assay.privacy.auditing.insiders import GradientCanary, IntermediateModels, MaliciousData
 from assay.privacy.auditing.one_run import OneRun
-from assay.privacy.auditing.procedure import Procedure, as_procedure, procedure_name, watchable
+from assay.privacy.auditing.procedure import Procedure, as_procedure, differentiable, procedure_name, watchable
 from assay.privacy.auditing.result import AuditResult
 from assay.privacy.auditing.thresholds import Claim, Pick, Rule, checked, pick, verdict
 from assay.privacy.canaries import Canaries, Mislabeled, Planter
@@ -180,7 +180,8 @@ def audited(
 def rungs_of(procedure: Procedure, adversary: Adversary | Sequence[Adversary] | None) -> tuple[Adversary, ...]:
     """The adversaries asked for, or all that this procedure can be met by. Raises ``TargetError`` (PRV321)."""
     if adversary is None:
-        return tuple(one for one in LADDER if not one.watches or watchable(procedure))
+        rungs = tuple(one for one in LADDER if not one.watches or watchable(procedure))
+        return tuple(one for one in rungs if not isinstance(one, IntermediateModels) or differentiable(procedure))
     rungs = tuple(adversary) if isinstance(adversary, Sequence) else (adversary,)
     for one in rungs:
         if one.watches and not watchable(procedure):

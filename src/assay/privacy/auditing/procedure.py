@@ -121,7 +121,12 @@ def watchable(procedure: Procedure) -> bool:
     """Whether it lets an adversary watch: a procedure of many runs does, a plain one where it takes ``watch``."""
     if not isinstance(procedure, Alone):
         return True
-    return "watch" in inspect.signature(procedure.train).parameters and hasattr(procedure.train, "forward")
+    return "watch" in inspect.signature(procedure.train).parameters
+
+
+def differentiable(procedure: Procedure) -> bool:
+    """Whether it gives its model as a function of the parameters."""
+    return not isinstance(procedure, Alone) or hasattr(procedure.train, "forward")
 
 
 def procedure_name(train: object) -> str:
