@@ -86,7 +86,7 @@ class Bench:
         """Fresh runs, half of them with the canary, as the adversary scores them."""
         rng = np.random.default_rng((self.seed, stage))
         inside = rng.permutation(np.arange(runs) % 2 == 0)
-        seeds = [int(seed) for seed in rng.integers(2**62, size=runs)]
+        seeds = [int(seed) for seed in rng.integers(2**31, size=runs)]
         parts = [self._chunk(choice, inside[at : at + self.chunk], seeds[at : at + self.chunk])
                  for at in range(0, runs, self.chunk)]
         found = np.concatenate(parts)
@@ -216,7 +216,7 @@ def _once(bench: Bench, canary: Planter | None, judge: OneRun, claim: Claim, con
     member = rng.random(len(planted)) < 0.5
     keep = torch.cat([torch.ones(len(bench.x), dtype=torch.bool), torch.from_numpy(member)])[None]
     x, y = torch.cat([bench.x, planted.x]), torch.cat([bench.y, planted.y])
-    models = bench.procedure.runs(x, y, keep, [int(rng.integers(2**62))])
+    models = bench.procedure.runs(x, y, keep, [int(rng.integers(2**31))])
     with torch.no_grad():
         scores = logit_scale(models(planted.x), planted.y)[0]
     return replace(judge.judged(scores.numpy(), member, claim, confidence), adversary=f"{name_of(planter)} in one run")

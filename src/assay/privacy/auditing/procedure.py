@@ -55,7 +55,7 @@ class Procedure(Protocol):
         Args:
             x, y: ``[n, …]`` and int64 ``[n]``.
             keep: bool ``[runs, n]``.
-            seeds: one a run; all that a run draws follows from its own.
+            seeds: one a run, below 2³¹; all that a run draws follows from its own.
             watch: who watches; see :func:`watchable`.
         """
 
