@@ -219,6 +219,12 @@ CARDS: tuple[Card, ...] = (
     _leak("prior-times-confidence", "attacks.attribute_inference:PriorTimesConfidence",
           "A hidden field from what is likely, weighted by the model's confidence."),
     _leak("csmia", "attacks.attribute_inference:CSMIA", "The value of a hidden field with which the model is right."),
+    _leak("sorted-weights", "attacks.property_inference:SortedWeights",
+          "A property of the training data from weights, neurons sorted.", needs="weights", stage="training"),
+    _leak("weight-paths", "attacks.property_inference:WeightPaths",
+          "A property of the training data from products of weights along paths.", needs="weights", stage="training"),
+    _leak("query-profile", "attacks.property_inference:QueryProfile",
+          "A property of the training data from answers about the adversary's own records.", stage="training"),
 )
 """The rows of the house itself."""
 

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from assay.privacy.attacks.model_inversion import Prior as Prior
     from assay.privacy.attacks.model_inversion import PriorInversion as PriorInversion
     from assay.privacy.attacks.model_inversion import ScoreInversion as ScoreInversion
+    from assay.privacy.attacks.property_inference import QueryProfile as QueryProfile
+    from assay.privacy.attacks.property_inference import SortedWeights as SortedWeights
+    from assay.privacy.attacks.property_inference import WeightPaths as WeightPaths
     from assay.privacy.attacks.rmia import RMIA as RMIA
     from assay.privacy.canaries import Blank as Blank
     from assay.privacy.canaries import Canaries as Canaries
@@ -56,6 +59,7 @@ if TYPE_CHECKING:
     from assay.privacy.games.gradient_inversion import GradientInversionGame as GradientInversionGame
     from assay.privacy.games.membership import MembershipGame as MembershipGame
     from assay.privacy.games.model_inversion import ModelInversionGame as ModelInversionGame
+    from assay.privacy.games.property_inference import PropertyGame as PropertyGame
     from assay.privacy.games.supply_chain import SupplyChainGame as SupplyChainGame
     from assay.privacy.mechanisms import Composed as Composed
     from assay.privacy.mechanisms import Gaussian as Gaussian
@@ -121,7 +125,9 @@ _LAZY = {
     "Prior": ("assay.privacy.attacks.model_inversion", "Prior"),
     "PriorInversion": ("assay.privacy.attacks.model_inversion", "PriorInversion"),
     "PriorTimesConfidence": ("assay.privacy.attacks.attribute_inference", "PriorTimesConfidence"),
+    "PropertyGame": ("assay.privacy.games.property_inference", "PropertyGame"),
     "QuantizeWeights": ("assay.privacy.defenses.weight_changes", "QuantizeWeights"),
+    "QueryProfile": ("assay.privacy.attacks.property_inference", "QueryProfile"),
     "RMIA": ("assay.privacy.attacks.rmia", "RMIA"),
     "RandomizeLowBits": ("assay.privacy.defenses.weight_changes", "RandomizeLowBits"),
     "Rate": ("assay.privacy.rates", "Rate"),
@@ -137,9 +143,11 @@ _LAZY = {
     "Signals": ("assay.privacy.signals", "Signals"),
     "Signs": ("assay.privacy.attacks.exfiltration.signs", "Signs"),
     "SoftScores": ("assay.privacy.defenses.outputs", "SoftScores"),
+    "SortedWeights": ("assay.privacy.attacks.property_inference", "SortedWeights"),
     "SupplyChainGame": ("assay.privacy.games.supply_chain", "SupplyChainGame"),
     "TopK": ("assay.privacy.defenses.outputs", "TopK"),
     "WeightNoise": ("assay.privacy.defenses.weight_changes", "WeightNoise"),
+    "WeightPaths": ("assay.privacy.attacks.property_inference", "WeightPaths"),
     "WeightScan": ("assay.privacy.defenses.weight_scan", "WeightScan"),
     "WorstOf": ("assay.privacy.canaries", "WorstOf"),
     "balanced_keep": ("assay.privacy.signals", "balanced_keep"),
