@@ -47,10 +47,11 @@ def test_a_property_that_moves_the_bias_is_seen(attack):
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_a_property_that_changes_nothing_is_not(attack):
-    holds, training = world(0.0, 40_000)  # a large pool, since halves of a small one differ in more than the property
-    e = PropertyGame(holds, shares=(0.1, 0.9), size=200, shadows=20, targets=40).play(attack, training, seed=0)
-    assert e["training mixtures told apart"].value <= 0.5
-    assert abs(e["training mixtures told apart"].estimate - 0.5) < 3 * 0.5 / 40**0.5
+    """Three times 40 targets. Halves of a finite pool differ in more than the property, which widens the binomial."""
+    holds, training = world(0.0, 40_000)
+    game = PropertyGame(holds, shares=(0.1, 0.9), size=200, shadows=20, targets=40)
+    right = sum(game.play(attack, training, seed=seed).bounds[0].estimate for seed in range(3)) / 3
+    assert abs(right - 0.5) < 3.5 * 0.5 / 120**0.5
 
 
 def test_the_coins_decide_and_the_seed_repeats():

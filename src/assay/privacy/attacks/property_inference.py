@@ -47,8 +47,8 @@ class SortedWeights:
     *Blind spots*: networks that are no chain of dense layers; networks of more weights than there are shadows.
     *Held to*: features equal to 1e-6 for permuted neurons; 30 of 30 where the property moves a bias.
     *Measured*: 52 and 77 of 100 networks told right at two seeds, 20 % from 50 % of women among 2,000 rows of Adult, by
-    200 shadow models: a poor figure. The paper trains a deeper meta-classifier on more shadows; :class:`WeightPaths` needs neither
-    (`tests/privacy/test_property_inference.py`).
+    200 shadow models: a poor figure. The paper trains a deeper meta-classifier on more shadows; :class:`WeightPaths`
+    needs neither (`tests/privacy/test_property_inference.py`).
 
     Example:
         >>> from assay import privacy
