@@ -13,6 +13,7 @@ from torch import nn
 
 from assay.data import Dataset
 from assay.errors import AssayError
+from assay.numerics import ensembles
 from assay.numerics.ensembles import Plan, planned
 from assay.privacy import (
     Recipe,
@@ -95,14 +96,23 @@ def test_a_model_does_not_depend_on_its_neighbors(how, init):
     keep, seeds = balanced_keep(7, 90, 1), seeds_of(3, 7)
     x, y = torch.from_numpy(data.x), torch.from_numpy(data.y)
     whole = recipe.many(x, y, keep, seeds, Plan(how, 7))
-    for width in (1, 2, 3, 5):
+    for width in (1, 3):
         cut = recipe.many(x, y, keep, seeds, Plan(how, width))
         assert all(torch.equal(tensor, cut[name]) for name, tensor in whole.items())
     order = [5, 0, 3]
     few = recipe.many(x, y, keep[order], [seeds[i] for i in order], Plan(how, 4))
     assert all(torch.equal(tensor[order], few[name]) for name, tensor in whole.items())
-    chunks = [train_shadows(recipe, data, 7, keep=keep, seeds=seeds, how=how, chunk=chunk) for chunk in (1, 3, 16)]
-    assert all(same(chunks[0], other) for other in chunks)
+    chunks = [train_shadows(recipe, data, 7, keep=keep, seeds=seeds, how=how, chunk=chunk) for chunk in (3, 16)]
+    assert same(*chunks)
+
+
+def test_tracing_changes_no_bit(monkeypatch):
+    data, recipe = examples(), settings(init=cnn)
+    call = torch.from_numpy(data.x), torch.from_numpy(data.y), balanced_keep(4, 90, 0), seeds_of(0, 4), Plan("stacked", 4)
+    plain = recipe.many(*call)
+    monkeypatch.setattr(ensembles, "TRACED", 1)
+    traced = recipe.many(*call)
+    assert all(torch.equal(tensor, traced[name]) for name, tensor in plain.items())
 
 
 def test_a_shadow_is_the_recipe_on_its_members():
@@ -149,10 +159,10 @@ def test_what_cannot_be_stacked_is_trained_in_turn(init):
     np.testing.assert_allclose(signals.values[1, :, 0], alone.detach().numpy(), atol=1e-4)
 
 
-def test_processes_train_the_same_models():
+def test_another_process_trains_the_same_models():
     data, recipe = examples(), settings()
     here = train_shadows(recipe, data, 4, how="stacked", chunk=2)
-    with processes(2) as other:
+    with processes(1) as other:
         there = train_shadows(recipe, data, 4, how="stacked", chunk=2, map=other)
     assert same(here, there)
 

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from assay.data import Dataset
 from assay.errors import DataError
 from assay.numerics.chunks import Folder, Map, chunked
-from assay.numerics.ensembles import How, Labelled, Plan, Recipe, called, outputs_of, planned, tensors, unstacked
+from assay.numerics.ensembles import How, Labelled, Plan, Recipe, called, planned
+from assay.numerics.stacks import outputs_of, tensors, unstacked
 from assay.privacy.signals import Signals, balanced_keep, logit_of_probability, logit_scale
 
 Looks = Callable[[Tensor], Sequence[Tensor]]
@@ -94,7 +95,8 @@ class Shadows:
         """What :meth:`save` wrote, of modules that ``init`` makes."""
         with safe_open(file, "pt") as opened:
             about = opened.metadata()
-            tensors_ = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            names = list(opened.keys())
+            tensors_ = {name: opened.get_tensor(name) for name in names}
         keep = tensors_.pop("keep").numpy()
         how, width = json.loads(about["plan"])
         parameters = {name.removeprefix("parameters/"): tensor for name, tensor in tensors_.items()}
@@ -165,7 +167,8 @@ def train_each(fit: Fit, x: NDArray[np.float32], y: NDArray[np.int64], keep: NDA
     _check(keep, seeds, len(keep), len(x))
     store = None if folder is None else Folder(Path(folder))
     if store:
-        store.claim({"recipe": f"{called(fit)} {called(signal)} {called(augment)}",
+        own = fit.fingerprint() if isinstance(fit, Recipe) else called(fit)
+        store.claim({"recipe": f"{own} {called(signal)} {called(augment)}",
                      "data": _hash(*tensors(x, y)), "keep": _hash(keep), "seeds": _hash(np.array(seeds))})
     work = _Fitting(fit, signal or phi, augment, x, y, keep, tuple(seeds))
     return Signals(chunked(work, len(keep), chunk=1, map=map, folder=store)["signals"].numpy(), keep)
