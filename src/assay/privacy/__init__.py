@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from assay.privacy.attacks.model_inversion import Prior as Prior
     from assay.privacy.attacks.model_inversion import PriorInversion as PriorInversion
     from assay.privacy.attacks.model_inversion import ScoreInversion as ScoreInversion
+    from assay.privacy.attacks.property_inference import QueryProfile as QueryProfile
+    from assay.privacy.attacks.property_inference import SortedWeights as SortedWeights
+    from assay.privacy.attacks.property_inference import WeightPaths as WeightPaths
     from assay.privacy.attacks.rmia import RMIA as RMIA
     from assay.privacy.attacks.truth_serum import AttributeTruthSerum as AttributeTruthSerum
     from assay.privacy.attacks.truth_serum import TruthSerum as TruthSerum
@@ -90,6 +93,7 @@ if TYPE_CHECKING:
     from assay.privacy.games.gradient_inversion import GradientInversionGame as GradientInversionGame
     from assay.privacy.games.membership import MembershipGame as MembershipGame
     from assay.privacy.games.model_inversion import ModelInversionGame as ModelInversionGame
+    from assay.privacy.games.property_inference import PropertyGame as PropertyGame
     from assay.privacy.games.supply_chain import SupplyChainGame as SupplyChainGame
     from assay.privacy.language import Questioned as Questioned
     from assay.privacy.mechanisms import Composed as Composed
@@ -198,6 +202,9 @@ _LAZY = {
     "Prior": ("assay.privacy.attacks.model_inversion", "Prior"),
     "PriorInversion": ("assay.privacy.attacks.model_inversion", "PriorInversion"),
     "PriorTimesConfidence": ("assay.privacy.attacks.attribute_inference", "PriorTimesConfidence"),
+    "PropertyGame": ("assay.privacy.games.property_inference", "PropertyGame"),
+    "QuantizeWeights": ("assay.privacy.defenses.weight_changes", "QuantizeWeights"),
+    "QueryProfile": ("assay.privacy.attacks.property_inference", "QueryProfile"),
     "Private": ("assay.privacy.private", "Private"),
     "Procedure": ("assay.privacy.private", "Procedure"),
     "Prompts": ("assay.privacy.attacks.extraction", "Prompts"),
@@ -225,6 +232,7 @@ _LAZY = {
     "Signals": ("assay.privacy.signals", "Signals"),
     "Signs": ("assay.privacy.attacks.exfiltration.signs", "Signs"),
     "SoftScores": ("assay.privacy.defenses.outputs", "SoftScores"),
+    "SortedWeights": ("assay.privacy.attacks.property_inference", "SortedWeights"),
     "StaticInput": ("assay.privacy.auditing.adversaries", "StaticInput"),
     "Steps": ("assay.privacy.auditing.steps", "Steps"),
     "SupplyChainGame": ("assay.privacy.games.supply_chain", "SupplyChainGame"),
@@ -235,6 +243,7 @@ _LAZY = {
     "TruthSerum": ("assay.privacy.attacks.truth_serum", "TruthSerum"),
     "UntargetedTruthSerum": ("assay.privacy.attacks.truth_serum", "UntargetedTruthSerum"),
     "WeightNoise": ("assay.privacy.defenses.weight_changes", "WeightNoise"),
+    "WeightPaths": ("assay.privacy.attacks.property_inference", "WeightPaths"),
     "WeightScan": ("assay.privacy.defenses.weight_scan", "WeightScan"),
     "Window": ("assay.privacy.ranking", "Window"),
     "WorstOf": ("assay.privacy.canaries", "WorstOf"),
