@@ -229,6 +229,8 @@ CARDS: tuple[Card, ...] = (
     _private("scatternet", "defenses.scatternet:ScatterNet",
              "A private model of scattered images, whose features nobody had to train."),
     _private("dpftrl", "defenses.dpftrl:DPFTRL", "Noise on a tree of gradient sums, most of which cancels."),
+    _private("public-features", "defenses.public_features:PublicFeatures",
+             "A private linear model of features that a public network computes."),
     _private("pate", "defenses.pate:PATE", "A student learns from the noisy votes of teachers on disjoint data."),
     _leak("mi-face", "attacks.model_inversion:MIFace", "What a class looks like, by descent on its cross-entropy.",
           needs="gradients"),
@@ -241,6 +243,18 @@ CARDS: tuple[Card, ...] = (
     _leak("prior-times-confidence", "attacks.attribute_inference:PriorTimesConfidence",
           "A hidden field from what is likely, weighted by the model's confidence."),
     _leak("csmia", "attacks.attribute_inference:CSMIA", "The value of a hidden field with which the model is right."),
+    _leak("sorted-weights", "attacks.property_inference:SortedWeights",
+          "A property of the training data from weights, neurons sorted.", needs="weights", stage="training"),
+    _leak("weight-paths", "attacks.property_inference:WeightPaths",
+          "A property of the training data from products of weights along paths.", needs="weights", stage="training"),
+    _leak("query-profile", "attacks.property_inference:QueryProfile",
+          "A property of the training data from answers about the adversary's own records.", stage="training"),
+    _leak("truth-serum", "attacks.truth_serum:TruthSerum", "Wrongly labelled copies that make targets show.",
+          stage="data"),
+    _leak("truth-serum-untargeted", "attacks.truth_serum:UntargetedTruthSerum",
+          "A party that mislabels its share, so that all others show.", stage="data"),
+    _leak("truth-serum-attributes", "attacks.truth_serum:AttributeTruthSerum",
+          "Wrongly labelled versions that make an attribute show.", stage="data"),
 )
 """The rows of the house itself."""
 

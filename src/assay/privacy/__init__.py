@@ -40,7 +40,14 @@ if TYPE_CHECKING:
     from assay.privacy.attacks.model_inversion import Prior as Prior
     from assay.privacy.attacks.model_inversion import PriorInversion as PriorInversion
     from assay.privacy.attacks.model_inversion import ScoreInversion as ScoreInversion
+    from assay.privacy.attacks.property_inference import QueryProfile as QueryProfile
+    from assay.privacy.attacks.property_inference import SortedWeights as SortedWeights
+    from assay.privacy.attacks.property_inference import WeightPaths as WeightPaths
     from assay.privacy.attacks.rmia import RMIA as RMIA
+    from assay.privacy.attacks.truth_serum import AttributeTruthSerum as AttributeTruthSerum
+    from assay.privacy.attacks.truth_serum import TruthSerum as TruthSerum
+    from assay.privacy.attacks.truth_serum import UntargetedTruthSerum as UntargetedTruthSerum
+    from assay.privacy.attacks.truth_serum import attribute_scores as attribute_scores
     from assay.privacy.auditing.adversaries import APIAccess as APIAccess
     from assay.privacy.auditing.adversaries import StaticInput as StaticInput
     from assay.privacy.auditing.audit import audit as audit
@@ -67,6 +74,7 @@ if TYPE_CHECKING:
     from assay.privacy.defenses.outputs import TopK as TopK
     from assay.privacy.defenses.pate import PATE as PATE
     from assay.privacy.defenses.pate import Taught as Taught
+    from assay.privacy.defenses.public_features import PublicFeatures as PublicFeatures
     from assay.privacy.defenses.regularizing import Distillation as Distillation
     from assay.privacy.defenses.regularizing import EarlyStopping as EarlyStopping
     from assay.privacy.defenses.scattering import Scattering as Scattering
@@ -85,6 +93,7 @@ if TYPE_CHECKING:
     from assay.privacy.games.gradient_inversion import GradientInversionGame as GradientInversionGame
     from assay.privacy.games.membership import MembershipGame as MembershipGame
     from assay.privacy.games.model_inversion import ModelInversionGame as ModelInversionGame
+    from assay.privacy.games.property_inference import PropertyGame as PropertyGame
     from assay.privacy.games.supply_chain import SupplyChainGame as SupplyChainGame
     from assay.privacy.language import Questioned as Questioned
     from assay.privacy.mechanisms import Composed as Composed
@@ -131,6 +140,7 @@ _LAZY = {
     "Accountant": ("assay.privacy.proofs.accountant", "Accountant"),
     "Attribute": ("assay.privacy.attacks.attribute_inference", "Attribute"),
     "AttributeGame": ("assay.privacy.games.attribute_inference", "AttributeGame"),
+    "AttributeTruthSerum": ("assay.privacy.attacks.truth_serum", "AttributeTruthSerum"),
     "AuditGame": ("assay.privacy.games.auditing", "AuditGame"),
     "AuditResult": ("assay.privacy.auditing.result", "AuditResult"),
     "Blank": ("assay.privacy.canaries", "Blank"),
@@ -195,7 +205,10 @@ _LAZY = {
     "Private": ("assay.privacy.private", "Private"),
     "Procedure": ("assay.privacy.private", "Procedure"),
     "Prompts": ("assay.privacy.attacks.extraction", "Prompts"),
+    "PropertyGame": ("assay.privacy.games.property_inference", "PropertyGame"),
+    "PublicFeatures": ("assay.privacy.defenses.public_features", "PublicFeatures"),
     "QuantizeWeights": ("assay.privacy.defenses.weight_changes", "QuantizeWeights"),
+    "QueryProfile": ("assay.privacy.attacks.property_inference", "QueryProfile"),
     "Questioned": ("assay.privacy.language", "Questioned"),
     "RMIA": ("assay.privacy.attacks.rmia", "RMIA"),
     "RandomizeLowBits": ("assay.privacy.defenses.weight_changes", "RandomizeLowBits"),
@@ -218,6 +231,7 @@ _LAZY = {
     "Signals": ("assay.privacy.signals", "Signals"),
     "Signs": ("assay.privacy.attacks.exfiltration.signs", "Signs"),
     "SoftScores": ("assay.privacy.defenses.outputs", "SoftScores"),
+    "SortedWeights": ("assay.privacy.attacks.property_inference", "SortedWeights"),
     "StaticInput": ("assay.privacy.auditing.adversaries", "StaticInput"),
     "Steps": ("assay.privacy.auditing.steps", "Steps"),
     "SupplyChainGame": ("assay.privacy.games.supply_chain", "SupplyChainGame"),
@@ -225,11 +239,15 @@ _LAZY = {
     "TextCanary": ("assay.privacy.planting", "TextCanary"),
     "TopK": ("assay.privacy.defenses.outputs", "TopK"),
     "TopKSampling": ("assay.privacy.sampling", "TopKSampling"),
+    "TruthSerum": ("assay.privacy.attacks.truth_serum", "TruthSerum"),
+    "UntargetedTruthSerum": ("assay.privacy.attacks.truth_serum", "UntargetedTruthSerum"),
     "WeightNoise": ("assay.privacy.defenses.weight_changes", "WeightNoise"),
+    "WeightPaths": ("assay.privacy.attacks.property_inference", "WeightPaths"),
     "WeightScan": ("assay.privacy.defenses.weight_scan", "WeightScan"),
     "Window": ("assay.privacy.ranking", "Window"),
     "WorstOf": ("assay.privacy.canaries", "WorstOf"),
     "Zlib": ("assay.privacy.ranking", "Zlib"),
+    "attribute_scores": ("assay.privacy.attacks.truth_serum", "attribute_scores"),
     "audit": ("assay.privacy.auditing.audit", "audit"),
     "audit_scores": ("assay.privacy.auditing.thresholds", "audit_scores"),
     "balanced_keep": ("assay.privacy.signals", "balanced_keep"),

@@ -64,7 +64,7 @@ class DPSGD:
         average: the decay of an average over the iterates that is returned in place of the last, or 0: free as well.
         rows: how many examples' gradients are in memory at a time.
         guard: takes one example out of every step's batch and refuses to go on where that moves the sum by more than
-            the clip; doubles the cost.
+            the clip; doubles the cost. Not for modules with dropout, whose masks move the sum as well.
     """
 
     noise: float = 1.0
