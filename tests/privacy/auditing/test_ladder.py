@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from assay import privacy
+from assay.errors import ConfigError
 from assay.privacy.auditing.audit import LADDER
 
 THEORY = 4.377
@@ -55,6 +56,13 @@ def test_sampled_steps_are_judged_by_the_sampled_curve(zoo, digits):
                            method=steps, seed=seed) for seed in range(3)]
     assert not any(one.refuted for one in found)
     assert min(one.epsilon for one in found) > 0.65 * training.claim[0]
+
+
+@pytest.mark.parametrize(("rung", "count"), [(privacy.StaticInput(), 20), (privacy.MaliciousData(), 10)])
+def test_steps_that_are_not_there_are_not_judged(zoo, digits, rung, count):
+    method = privacy.PerStep(privacy.Steps(rate=1.0, count=count))
+    with pytest.raises(ConfigError, match="PRV322"):
+        privacy.audit(zoo.Logistic(), data=digits, claim=(1.0, 1e-5), runs=40, adversary=rung, method=method)
 
 
 def test_a_forged_gradient_is_clipped_and_turns(zoo, digits):
