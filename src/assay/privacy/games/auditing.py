@@ -124,9 +124,9 @@ class AuditGame:
         x, y = torch.as_tensor(data.x), torch.as_tensor(data.y)
         procedure = procedure_of(training)
         rungs_of(procedure, attack)
-        bench = Bench(procedure, x, y, self.chunk, isinstance(self.method, PerStep), seed)
+        bench = Bench(procedure, x, y, self.chunk, self.method, seed)
         choices = choices_of([attack], None, (x, y), seed)
-        found = audited(bench, choices, Claim(*self.claim), self.method, self.runs, self.confidence)
+        found = audited(bench, choices, Claim(*self.claim), self.runs, self.confidence)
         return evidence(
             game=self.name, method=attack, target=training, threat=self._threat(attack), seed=seed,
             bounds=[found.result.bound()], settings=(self.runs, repr(self.method), self.confidence),
