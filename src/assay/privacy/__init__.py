@@ -44,6 +44,10 @@ if TYPE_CHECKING:
     from assay.privacy.attacks.property_inference import SortedWeights as SortedWeights
     from assay.privacy.attacks.property_inference import WeightPaths as WeightPaths
     from assay.privacy.attacks.rmia import RMIA as RMIA
+    from assay.privacy.attacks.truth_serum import AttributeTruthSerum as AttributeTruthSerum
+    from assay.privacy.attacks.truth_serum import TruthSerum as TruthSerum
+    from assay.privacy.attacks.truth_serum import UntargetedTruthSerum as UntargetedTruthSerum
+    from assay.privacy.attacks.truth_serum import attribute_scores as attribute_scores
     from assay.privacy.auditing.adversaries import APIAccess as APIAccess
     from assay.privacy.auditing.adversaries import StaticInput as StaticInput
     from assay.privacy.auditing.audit import audit as audit
@@ -57,10 +61,6 @@ if TYPE_CHECKING:
     from assay.privacy.auditing.result import AuditResult as AuditResult
     from assay.privacy.auditing.steps import Steps as Steps
     from assay.privacy.auditing.thresholds import audit_scores as audit_scores
-    from assay.privacy.attacks.truth_serum import AttributeTruthSerum as AttributeTruthSerum
-    from assay.privacy.attacks.truth_serum import TruthSerum as TruthSerum
-    from assay.privacy.attacks.truth_serum import UntargetedTruthSerum as UntargetedTruthSerum
-    from assay.privacy.attacks.truth_serum import attribute_scores as attribute_scores
     from assay.privacy.canaries import Blank as Blank
     from assay.privacy.canaries import Canaries as Canaries
     from assay.privacy.canaries import Mislabeled as Mislabeled
@@ -140,9 +140,9 @@ _LAZY = {
     "Accountant": ("assay.privacy.proofs.accountant", "Accountant"),
     "Attribute": ("assay.privacy.attacks.attribute_inference", "Attribute"),
     "AttributeGame": ("assay.privacy.games.attribute_inference", "AttributeGame"),
+    "AttributeTruthSerum": ("assay.privacy.attacks.truth_serum", "AttributeTruthSerum"),
     "AuditGame": ("assay.privacy.games.auditing", "AuditGame"),
     "AuditResult": ("assay.privacy.auditing.result", "AuditResult"),
-    "AttributeTruthSerum": ("assay.privacy.attacks.truth_serum", "AttributeTruthSerum"),
     "Blank": ("assay.privacy.canaries", "Blank"),
     "CSMIA": ("assay.privacy.attacks.attribute_inference", "CSMIA"),
     "CalibratedLoss": ("assay.privacy.attacks.loss", "CalibratedLoss"),
@@ -202,14 +202,13 @@ _LAZY = {
     "Prior": ("assay.privacy.attacks.model_inversion", "Prior"),
     "PriorInversion": ("assay.privacy.attacks.model_inversion", "PriorInversion"),
     "PriorTimesConfidence": ("assay.privacy.attacks.attribute_inference", "PriorTimesConfidence"),
-    "PropertyGame": ("assay.privacy.games.property_inference", "PropertyGame"),
-    "QuantizeWeights": ("assay.privacy.defenses.weight_changes", "QuantizeWeights"),
-    "QueryProfile": ("assay.privacy.attacks.property_inference", "QueryProfile"),
     "Private": ("assay.privacy.private", "Private"),
     "Procedure": ("assay.privacy.private", "Procedure"),
     "Prompts": ("assay.privacy.attacks.extraction", "Prompts"),
+    "PropertyGame": ("assay.privacy.games.property_inference", "PropertyGame"),
     "PublicFeatures": ("assay.privacy.defenses.public_features", "PublicFeatures"),
     "QuantizeWeights": ("assay.privacy.defenses.weight_changes", "QuantizeWeights"),
+    "QueryProfile": ("assay.privacy.attacks.property_inference", "QueryProfile"),
     "Questioned": ("assay.privacy.language", "Questioned"),
     "RMIA": ("assay.privacy.attacks.rmia", "RMIA"),
     "RandomizeLowBits": ("assay.privacy.defenses.weight_changes", "RandomizeLowBits"),
@@ -248,9 +247,9 @@ _LAZY = {
     "Window": ("assay.privacy.ranking", "Window"),
     "WorstOf": ("assay.privacy.canaries", "WorstOf"),
     "Zlib": ("assay.privacy.ranking", "Zlib"),
+    "attribute_scores": ("assay.privacy.attacks.truth_serum", "attribute_scores"),
     "audit": ("assay.privacy.auditing.audit", "audit"),
     "audit_scores": ("assay.privacy.auditing.thresholds", "audit_scores"),
-    "attribute_scores": ("assay.privacy.attacks.truth_serum", "attribute_scores"),
     "balanced_keep": ("assay.privacy.signals", "balanced_keep"),
     "judge": ("assay.privacy.methods", "judge"),
     "labels": ("assay.privacy.threat", "labels"),

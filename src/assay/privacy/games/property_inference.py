@@ -15,7 +15,8 @@ from assay.errors import DataError
 from assay.evidence.bound import AT_LEAST, CONFIDENCE, Bound
 from assay.evidence.record import Artefact, Cost, Evidence, Threat
 from assay.games import Subject, name_of
-from assay.numerics.ensembles import Plan, Recipe, unstackable, unstacked
+from assay.numerics.ensembles import Plan, Recipe
+from assay.numerics.stacks import unstackable, unstacked
 from assay.privacy.attacks.property_inference import Suspects, Values
 from assay.privacy.trial import evidence
 from assay.targets.access import Access
