@@ -198,6 +198,18 @@ def test_learns_the_digits_within_a_budget_from_a_procedure():
     assert min(right) > 0.91
 
 
+def test_procedures_that_start_elsewhere_are_other_procedures():
+    def narrow():
+        return nn.Linear(64, 10)
+
+    def wide():
+        return nn.Sequential(nn.Linear(64, 80), nn.Linear(80, 10))
+
+    training = DPSGD(batch=10)
+    assert repr(training.procedure(narrow)) == repr(training.procedure(narrow)) != repr(training.procedure(wide))
+    assert training.procedure(narrow).mechanism(500) == training.mechanism(500)
+
+
 @pytest.mark.parametrize("net", [
     nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 10)),
     nn.Sequential(nn.InstanceNorm2d(1, track_running_stats=True), nn.Flatten(), nn.Linear(64, 10)),

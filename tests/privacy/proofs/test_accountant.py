@@ -165,6 +165,11 @@ def test_refuses_what_it_cannot_account_for(method, mechanism, code):
         Accountant(method).epsilon(mechanism, delta=DELTA)
 
 
+def test_knows_only_its_own_methods():
+    with pytest.raises(ConfigError, match="CFG134"):
+        Accountant("prv")
+
+
 @pytest.mark.parametrize("build", [
     lambda: SampledGaussian(noise=-1.0, rate=0.1, steps=1), lambda: SampledGaussian(noise=1.0, rate=0.0, steps=1),
     lambda: Gaussian(mu=float("nan")), lambda: Renyi(orders=(1.0,), divergences=(0.1,)),

@@ -18,7 +18,7 @@ from assay.privacy.auditing.adversaries import Adversary, APIAccess, StaticInput
 from assay.privacy.auditing.counts import EXACT, Method, PerStep
 from assay.privacy.auditing.insiders import GradientCanary, IntermediateModels, MaliciousData
 from assay.privacy.auditing.one_run import OneRun
-from assay.privacy.auditing.procedure import Procedure, as_procedure, procedure_name, watchable
+from assay.privacy.auditing.procedure import Procedure, as_procedure, differentiable, procedure_name, watchable
 from assay.privacy.auditing.result import AuditResult
 from assay.privacy.auditing.thresholds import Claim, Pick, Rule, checked, pick, verdict
 from assay.privacy.canaries import Canaries, Mislabeled, Planter
@@ -86,7 +86,7 @@ class Bench:
         """Fresh runs, half of them with the canary, as the adversary scores them."""
         rng = np.random.default_rng((self.seed, stage))
         inside = rng.permutation(np.arange(runs) % 2 == 0)
-        seeds = [int(seed) for seed in rng.integers(2**62, size=runs)]
+        seeds = [int(seed) for seed in rng.integers(2**31, size=runs)]
         parts = [self._chunk(choice, inside[at : at + self.chunk], seeds[at : at + self.chunk])
                  for at in range(0, runs, self.chunk)]
         found = np.concatenate(parts)
@@ -180,7 +180,8 @@ def audited(
 def rungs_of(procedure: Procedure, adversary: Adversary | Sequence[Adversary] | None) -> tuple[Adversary, ...]:
     """The adversaries asked for, or all that this procedure can be met by. Raises ``TargetError`` (PRV321)."""
     if adversary is None:
-        return tuple(one for one in LADDER if not one.watches or watchable(procedure))
+        rungs = tuple(one for one in LADDER if not one.watches or watchable(procedure))
+        return tuple(one for one in rungs if not isinstance(one, IntermediateModels) or differentiable(procedure))
     rungs = tuple(adversary) if isinstance(adversary, Sequence) else (adversary,)
     for one in rungs:
         if one.watches and not watchable(procedure):
@@ -215,7 +216,7 @@ def _once(bench: Bench, canary: Planter | None, judge: OneRun, claim: Claim, con
     member = rng.random(len(planted)) < 0.5
     keep = torch.cat([torch.ones(len(bench.x), dtype=torch.bool), torch.from_numpy(member)])[None]
     x, y = torch.cat([bench.x, planted.x]), torch.cat([bench.y, planted.y])
-    models = bench.procedure.runs(x, y, keep, [int(rng.integers(2**62))])
+    models = bench.procedure.runs(x, y, keep, [int(rng.integers(2**31))])
     with torch.no_grad():
         scores = logit_scale(models(planted.x), planted.y)[0]
     return replace(judge.judged(scores.numpy(), member, claim, confidence), adversary=f"{name_of(planter)} in one run")

@@ -59,7 +59,9 @@ class PATE:
     *Held to*: the reference implementation's Rényi divergences of given votes (tensorflow/privacy, research/pate_2018):
     0.000976, 0.00254, 0.0101 and 0.0262 at orders 1.5, 4, 16 and 40; the divergence between neighboring votes of two
     classes, integrated exactly.
-    *Measured*: equal to 1e-9, and never below the exact one (`tests/privacy/defenses/test_pate.py`).
+    *Measured*: equal to 1e-8, and never below the exact one (`tests/privacy/defenses/test_pate.py`); a linear student
+    of scattered MNIST with 500 answers: 93.8 % at ε = 3.62 whatever the votes, 1.08 in hindsight
+    (`benchmarks/private_training.py`).
 
     Example:
         >>> import torch

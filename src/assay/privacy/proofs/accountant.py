@@ -9,7 +9,7 @@ from typing import Literal
 
 from scipy.optimize import brentq
 
-from assay.errors import ConfigError
+from assay.errors import ConfigError, nearest
 from assay.evidence.bound import AT_MOST, Bound
 from assay.privacy.accounting.gaussian import delta_of_gaussian, epsilon_of_gaussian
 from assay.privacy.accounting.loss import DIRECTIONS, privacy_loss
@@ -59,6 +59,10 @@ class Accountant:
     """
 
     method: Method = "pld"
+
+    def __post_init__(self) -> None:
+        if self.method not in _SAID:
+            raise ConfigError("CFG134", f"there is no accountant {self.method!r}{nearest(self.method, _SAID)}")
 
     def certify(self, mechanism: Mechanism, *, delta: float, n: int = 0) -> Bound:
         """``epsilon@delta=…`` at most …
