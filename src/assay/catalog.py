@@ -183,7 +183,6 @@ CARDS: tuple[Card, ...] = (
     _private("randomize-low-bits", "defenses.weight_changes:RandomizeLowBits", "The weights' lowest bits drawn anew.",
              stage="model"),
     _private("weight-noise", "defenses.weight_changes:WeightNoise", "A little noise on every weight.", stage="model"),
-    _private("weight-scan", "defenses.weight_scan:WeightScan", "A search for data hidden in weights.", stage="model"),
     Card(name="privacy.membership", kind="game", entry="assay.privacy.games.membership:MembershipGame",
          stage="training", summary="Which examples was a model trained on? Asked of models trained on random halves."),
     _leak("loss-threshold", "attacks.loss:LossThreshold", "One threshold on the loss for all examples."),
@@ -255,6 +254,9 @@ CARDS: tuple[Card, ...] = (
           "A party that mislabels its share, so that all others show.", stage="data"),
     _leak("truth-serum-attributes", "attacks.truth_serum:AttributeTruthSerum",
           "Wrongly labelled versions that make an attribute show.", stage="data"),
+    Card(name="privacy.supply-chain", kind="game", entry="assay.privacy.games.supply_chain:SupplyChainGame",
+         summary="Data that somebody else hid in the weights."),
+    _leak("weight-scan", "defenses.weight_scan:WeightScan", "A search for data hidden in weights.", needs="weights"),
 )
 """The rows of the house itself."""
 

@@ -142,7 +142,7 @@ def adult():
 
 @pytest.mark.slow
 @pytest.mark.skipif(not ADULT.exists(), reason="the shared assets hold no Adult")
-@pytest.mark.parametrize(("attack", "least"), [(QueryProfile(), 0.7), (WeightPaths(), 0.75)])
+@pytest.mark.parametrize(("attack", "least"), [(QueryProfile(), 0.6), (WeightPaths(), 0.7)])
 def test_the_share_of_women_shows(attack, least):
     """Far above chance, with 95 % confidence, in the answers and more so in the weights."""
     x, y, women = adult()
