@@ -105,9 +105,16 @@ def _training(plan: TargetPlan, folder: Path, dataset: data.Dataset) -> Training
     from assay.targets.procedure import training
 
     fit: Any = _call(plan, folder) if plan.arguments else _named(plan, folder)
-    return training(fit, dataset, name=plan.name or plan.load.rpartition(":")[2], bounds=_bounds(plan),
-                    normalize=_normalization(plan), batch=plan.batch,
-                    outputs="probabilities" if plan.outputs == "probabilities" else "logits")
+    procedure = training(fit, dataset, name=plan.name or plan.load.rpartition(":")[2], bounds=_bounds(plan),
+                         normalize=_normalization(plan), batch=plan.batch,
+                         outputs="probabilities" if plan.outputs == "probabilities" else "logits")
+    for number, spec in enumerate(plan.defenses, 1):
+        where = f"[target] defenses {number}"
+        defense = catalog.make(spec, kind="defense", wing="privacy", where=where)
+        if not hasattr(defense, "train"):
+            raise ConfigError("CFG143", f"{type(defense).__name__} does not change how models are trained", where=where)
+        procedure = defense.train(procedure)
+    return procedure
 
 
 def _torch(plan: TargetPlan, folder: Path) -> Target:
@@ -132,8 +139,16 @@ def _torch(plan: TargetPlan, folder: Path) -> Target:
         outputs="probabilities" if plan.outputs == "probabilities" else "logits",
         name=plan.name or plan.load.rpartition(":")[2],
         batch=plan.batch,
-        provenance=(("pickle", "allowed"),) if plan.allow_pickle else (),
+        provenance=_origin(plan, folder),
     )
+
+
+def _origin(plan: TargetPlan, folder: Path) -> tuple[tuple[str, str], ...]:
+    """Whether a pickle was allowed, and in what format the weights came."""
+    from assay.targets.weights import file_format
+
+    allowed = (("pickle", "allowed"),) if plan.allow_pickle else ()
+    return (*allowed, ("format", file_format(folder / plan.weights))) if plan.weights else allowed
 
 
 def _moved(model: nn.Module, device: str) -> nn.Module:

@@ -140,6 +140,9 @@ class WorstOf:
         return WorstOf(tuple(replace(kind, count=count) if isinstance(kind, _COUNTED) else kind for kind in self.kinds))
 
 
+NATURAL, WORST = Natural(), WorstOf()
+"""What is planted where nothing else is asked for."""
+
 _COUNTED = (Natural, Mislabeled, OutOfDistribution, Blank)
 
 

@@ -17,6 +17,8 @@ from assay.reports import words
 from assay.reports.bracket import Bracket, Curve, End, Level, bracket, curve, end, measured
 from assay.reports.cases import WorstCases
 from assay.reports.coverage import Stage, cover
+from assay.reports.roc import Roc, roc
+from assay.reports.supply import SCAN, Weights, supply
 
 CONTRADICTION = "DBT120"
 ORDER: tuple[Verdict, ...] = ("broken", "undecided", "standing", "proven")
@@ -91,6 +93,7 @@ class Band:
         brackets: one a quantity that was bounded at the threat's own budget.
         curves: one a quantity that was bounded at several radii.
         facts: quantities that were simply measured, by name.
+        roc: how membership attacks did at every threshold, where there were any.
         contradictions: sentences; more than none is the loudest finding there is.
     """
 
@@ -106,6 +109,7 @@ class Band:
     galleries: tuple[Gallery, ...]
     doubts: tuple[Raised, ...]
     contradictions: tuple[str, ...]
+    roc: Roc | None = None
 
     @property
     def adversary(self) -> str:
@@ -131,6 +135,7 @@ class Report:
     claims: tuple[ClaimRow, ...]
     bands: tuple[Band, ...]
     stages: tuple[Stage, ...]
+    supply: tuple[Weights, ...] = ()
 
     @property
     def evidence(self) -> tuple[Evidence, ...]:
@@ -175,7 +180,9 @@ class Report:
         said = [s for s in said if s != headed]
         if self.missing:
             said.append(f"{words.count(len(self.missing), 'trial')} could not run")
-        if doubts := {doubt.code for band in self.bands for doubt in band.doubts}:
+        if seen := {doubt.code for band in self.bands for doubt in band.doubts if band.game == SCAN}:
+            said.append(f"A scan of the weights found {words.listing(sorted(seen))}")
+        if doubts := {doubt.code for band in self.bands for doubt in band.doubts if band.game != SCAN}:
             said.append(f"Doubts about the evaluation: {words.listing(sorted(doubts))}")
         return " ".join(f"{s}." for s in said)
 
@@ -215,6 +222,7 @@ def build(
         claims=tuple(_claim(judgment, found, doubtful) for judgment in judgments),
         bands=bands,
         stages=cover(found, meta.wings),
+        supply=supply(found),
     )
 
 
@@ -272,7 +280,7 @@ def _band(key: _Key, members: Sequence[Evidence], levels: Mapping[str, Sequence[
         missing=tuple(e for e in members if e.kind == "not run"),
         brackets=brackets, curves=curves, facts=facts, doubts=_doubts(ran),
         galleries=tuple(Gallery(attack=e.attack, cases=examples[e.id]) for e in ran if e.id in examples),
-        contradictions=_contradictions(ran, brackets, curves),
+        contradictions=_contradictions(ran, brackets, curves), roc=roc(ran),
     )
 
 

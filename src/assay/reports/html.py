@@ -13,6 +13,7 @@ from assay.reports.bracket import Bracket, Curve
 from assay.reports.cases import Shown, amplification, show
 from assay.reports.document import Band, Gallery, Report
 from assay.reports.drawing import BracketDrawing, CurveDrawing, draw_bracket, draw_curve
+from assay.reports.supply import SCAN
 
 _SHOWN = 6
 _NAMES = {"wrong": "clean error"}
@@ -66,7 +67,7 @@ def to_html(report: Report) -> str:
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )
     return page.get_template("report.html.j2").render(
-        report=report, views=[_view(band) for band in report.bands], words=words
+        report=report, views=[_view(band) for band in report.bands], words=words, scanned=SCAN
     )
 
 

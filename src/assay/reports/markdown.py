@@ -29,6 +29,7 @@ def to_markdown(report: Report) -> str:
             why = f"{claim.note}. {claim.because}" if claim.note else claim.because
             lines.append(f"| **{claim.verdict}** | {name} | {escape(why)} |")
         lines.append("")
+    lines += [*_supply(report)]
     for band in report.bands:
         lines += [*_band(band), ""]
     uncovered = [cover.wing for stage in report.stages for cover in stage.wings if not cover.ran]
@@ -43,6 +44,17 @@ def escape(text: str) -> str:
     flat = _SPECIAL.sub(r"\\\1", " ".join(text.split()))
     flat = flat.replace("\\@", "@\N{WORD JOINER}").replace("\\<", "&lt;").replace("\\>", "&gt;")
     return _LINK.sub("\\1\N{WORD JOINER}", flat)
+
+
+def _supply(report: Report) -> Iterator[str]:
+    if not report.supply:
+        return
+    yield from ("### Supply chain", "", "| weights | scan | exfiltration |", "| --- | --- | --- |")
+    for row in report.supply:
+        name = f"{escape(row.target)} {escape(row.format)} `{escape(row.fingerprint[:16])}`"
+        cells = ["; ".join(escape(str(s)) for s in sights) for sights in (row.scan, row.leaks)]
+        yield f"| {name} | {cells[0] or 'not scanned'} | {cells[1] or 'nothing hidden on purpose'} |"
+    yield ""
 
 
 def _band(band: Band) -> Iterator[str]:

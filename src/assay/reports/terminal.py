@@ -78,6 +78,9 @@ def _page(report: Report, width: int, plain: bool) -> Iterator[RenderableType]:
     if report.claims:
         yield Text()
         yield _claims(report)
+    if report.supply:
+        yield Text()
+        yield from _supply(report)
     for band in report.bands:
         yield Text()
         yield from _band(band, width, plain)
@@ -96,6 +99,19 @@ def _claims(report: Report) -> Table:
         why.append(f"\n{claim.because}", style="dim")
         table.add_row(Text(claim.verdict, style=_STYLE[claim.verdict]), Text(claim.id, style="bold"), why)
     return table
+
+
+def _supply(report: Report) -> Iterator[RenderableType]:
+    yield Text("Supply chain", style="bold")
+    for row in report.supply:
+        about = " · ".join(filter(None, [row.format, row.parameters, f"sha256 {row.fingerprint[:16]}"]))
+        yield Text(f"  {row.target} · {about}")
+        for sights, nothing in ((row.scan, "not scanned"), (row.leaks, "")):
+            if nothing and not sights:
+                yield Text(f"    {nothing}", style="dim")
+            for sight in sights:
+                said = Text.assemble((f"{sight.head}: ", "bold red" if sight.alarming else ""), sight.text)
+                yield Padding(said, (0, 0, 0, 4))
 
 
 def _band(band: Band, width: int, plain: bool) -> Iterator[RenderableType]:

@@ -14,7 +14,7 @@ from assay.evidence.record import Evidence, Threat
 Unit = Literal["share", "number"]
 
 _BUDGET = re.compile(r"^(linf|l2|l1|l0) (inf|[0-9.eE+-]+)( uint8)?$")
-_UNBOUNDED = ("epsilon", "exposure", "mu", "cost", "queries", "median")
+_UNBOUNDED = ("epsilon", "exposure", "mu", "cost", "queries", "median", "bits", "bytes")
 _ACCESS = {
     "labels": "sees only the predicted labels",
     "scores": "sees labels and scores",

@@ -125,7 +125,10 @@ def _called(fit: object) -> str:
 
 
 def _identity(fit: object) -> str:
-    """The parameters of a dataclass; of anything else its source, or its name where there is none to read."""
+    """Its own fingerprint or parameters; of a function its source, or its name where there is none to read."""
+    own = getattr(fit, "fingerprint", None)
+    if callable(own):
+        return str(own())
     if is_dataclass(fit):
         return repr(fit)
     try:

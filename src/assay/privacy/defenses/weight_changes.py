@@ -20,7 +20,7 @@ from assay.targets.pytorch import TorchTarget, torch_target
 class QuantizeWeights:
     """Rounds every weight to one of 2^bits − 1 evenly spaced values a tensor.
 
-    *Paper*: Song, Ristenpart & Shmatikov, CCS 2017, §7, name it as the remedy for LSB encoding; the symmetric grid is
+    *Paper*: Song, Ristenpart & Shmatikov, CCS 2017, name it as the remedy for LSB encoding; the symmetric grid is
     that of Jacob et al., CVPR 2018, §3.
     *Needs*: weights.
     *Cost*: one pass over the weights.
@@ -57,7 +57,7 @@ class QuantizeWeights:
 class RandomizeLowBits:
     """Draws the lowest mantissa bits of every weight anew.
 
-    *Paper*: Song, Ristenpart & Shmatikov, CCS 2017, §7.
+    *Paper*: Song, Ristenpart & Shmatikov, CCS 2017, on countermeasures.
     *Needs*: weights.
     *Cost*: one pass over the weights.
     *Blind spots*: every channel but the low bits, and bits above those drawn.
@@ -95,7 +95,8 @@ class RandomizeLowBits:
 class WeightNoise:
     """Adds Gaussian noise to every weight, as strong as a share of its tensor's own spread.
 
-    *Paper*: Song, Ristenpart & Shmatikov, CCS 2017, §7: what fine-tuning does to weights, without the data.
+    *Paper*: Song, Ristenpart & Shmatikov, CCS 2017, on countermeasures: what fine-tuning does to weights, without its
+    data.
     *Needs*: weights.
     *Cost*: one pass over the weights.
     *Blind spots*: signs of large weights and memorized labels survive whatever the model's own accuracy survives.
@@ -136,7 +137,8 @@ def _changed(target: Target, defense: object, change: Callable[[Tensor, int], Te
     for index, parameter in enumerate(module.parameters()):
         if parameter.is_floating_point():
             parameter.data = change(parameter.detach().contiguous(), index)
-    return torch_target(module, bounds=tuple(target.bounds), name=f"{target.name} after {name_of(defense)}")
+    bounds = (target.bounds.lower, target.bounds.upper)
+    return torch_target(module, bounds=bounds, name=f"{target.name} after {name_of(defense)}")
 
 
 def _stream(seed: int, index: int) -> Stream:

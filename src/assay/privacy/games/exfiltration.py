@@ -15,8 +15,8 @@ from assay.evidence.bound import AT_LEAST, AT_MOST, CONFIDENCE, Bound
 from assay.evidence.record import Artefact, Cost, Evidence, Threat, content_hash
 from assay.games import name_of
 from assay.privacy.attacks.exfiltration.framing import Received
+from assay.privacy.pipeline import Pipeline
 from assay.privacy.rates import Rate
-from assay.privacy.recipe import Recipe
 from assay.privacy.trial import evidence
 from assay.targets.access import Access
 from assay.targets.base import Protector, Target
@@ -24,7 +24,7 @@ from assay.targets.pytorch import torch_target
 from assay.threats import ThreatModel, View
 
 RECOVERED = "payload bytes recovered"
-CAPACITY = "payload bits per weight"
+CAPACITY = "bits of payload per weight"
 HONEST, LEAKING = "accuracy without the payload", "accuracy with the payload"
 UNCHANGED = "predictions unchanged"
 
@@ -39,8 +39,8 @@ class Exfiltrator(Protocol):
 
     needs: ClassVar[Access]
 
-    def leak(self, payload: bytes, recipe: Recipe, *, seed: int) -> nn.Module:
-        """A model trained by the recipe, as far as anyone can tell, with the payload in it."""
+    def leak(self, payload: bytes, pipeline: Pipeline, *, seed: int) -> nn.Module:
+        """A model trained by the pipeline, as far as anyone can tell, with the payload in it."""
 
     def decode(self, view: View) -> Received:
         """The payload, from no more than ``needs`` of the model."""
@@ -95,7 +95,7 @@ class ExfiltrationGame:
         """The most that any accomplice sees: the weights."""
         return self._threat(Access.WEIGHTS).describe()
 
-    def play(self, attack: Exfiltrator, target: Recipe, *, seed: int) -> Evidence:
+    def play(self, attack: Exfiltrator, target: Pipeline, *, seed: int) -> Evidence:
         """Whether the payload comes back, and at what price.
 
         Args:
@@ -123,7 +123,7 @@ class ExfiltrationGame:
             cost=cost, artefacts={"received": Artefact({"bytes": read})}, provenance=provenance,
         )
 
-    def prove(self, proof: Any, target: Recipe, *, seed: int) -> Evidence:
+    def prove(self, proof: Any, target: Pipeline, *, seed: int) -> Evidence:
         """No proof bounds what a trainer can hide. Raises ``DataError`` (PRV602)."""
         raise DataError("PRV602", f"{name_of(proof)} proves nothing about a malicious trainer")
 
@@ -132,8 +132,8 @@ class ExfiltrationGame:
         return ThreatModel(goal="read a hidden payload out of the published model", access=access,
                            budget=f"{len(self.payload)} bytes{around}", knows=frozenset({"key"}))
 
-    def _published(self, model: nn.Module, recipe: Recipe) -> Target:
-        target: Target = torch_target(model, bounds=recipe.bounds, name=recipe.name)
+    def _published(self, model: nn.Module, pipeline: Pipeline) -> Target:
+        target: Target = torch_target(model, bounds=pipeline.bounds, name=pipeline.name)
         for defense in self.defenses:
             target = defense.protect(target)
         return target

@@ -16,10 +16,14 @@ from assay.errors import ConfigError, LedgerError
 from assay.evidence.bound import CONFIDENCE, Bound
 from assay.evidence.record import Artefact, Cost, Evidence, content_hash, not_run
 from assay.games import Forgetful, Memory, Progress, Replay, Settings, Subject, Words, name_of
+from assay.numerics.ensembles import Recipe, mirror
 from assay.privacy.asking import Values, signals
+from assay.privacy.attacks.truth_serum import Poisoner
+from assay.privacy.auditing.one_run import OneRun
 from assay.privacy.canaries import Planter
 from assay.privacy.methods import Inferrer, Sight, shadows_of
 from assay.privacy.rates import Scores
+from assay.privacy.shadows import train_shadows
 from assay.privacy.signals import Signals, balanced_keep
 from assay.privacy.threat import MEMBERSHIP, People, scores
 from assay.privacy.trial import evidence, trial_of
@@ -30,6 +34,12 @@ from assay.threats import ThreatModel, View
 
 RATES = (0.001, 0.01, 0.1)
 """The false positive rates at which members found are reported, where there are enough others."""
+
+DEFENSE = "defense"
+"""What an adversary knows who trains shadow models by the defended procedure itself."""
+
+TOGETHER = 16
+"""How many shadow models of a recipe are trained, and kept, at a time."""
 
 AGREE = 1e-3
 """How far a retrained target's signals may lie from the stored ones, relative to their size."""
@@ -63,8 +73,11 @@ class MembershipGame:
         data: the pool; ``None`` for the procedure's own.
         canaries: what is planted in the pool and asked about, everything else being always in; ``None`` to ask about
             all examples.
+        poison: what the adversary adds to the training data, the same for every model, so that those asked about show
+            more; ``None`` for nothing.
         threat: what the adversary sees of a target.
         targets: how many models are attacked, their answers pooled.
+        delta: at which an ε is shown and proved.
         confidence: one-sided, of what is implied beyond these examples.
     """
 
@@ -72,23 +85,27 @@ class MembershipGame:
 
     data: Dataset | None = None
     canaries: Planter | None = None
+    poison: Poisoner | None = None
     threat: ThreatModel = field(default_factory=scores)
     targets: int = 1
+    delta: float = 1e-5
     confidence: float = CONFIDENCE
     name: str = "privacy.membership"
 
     def __post_init__(self) -> None:
         if self.threat.goal != MEMBERSHIP:
             raise ConfigError("THR106", f"the membership game knows no goal {self.threat.goal!r}")
-        if self.canaries is not None:
-            object.__setattr__(self, "threat", replace(self.threat, budget=People.of(self.canaries)))
+        if self.canaries is not None or self.poison is not None:
+            people = People.of(self.canaries)
+            words = f"{people}, poisoned by {name_of(self.poison)}" if self.poison else people.text
+            object.__setattr__(self, "threat", replace(self.threat, budget=People(self.canaries, words)))
 
     @classmethod
     def planned(cls, data: Dataset, words: Words, settings: Settings) -> MembershipGame:
         """The game that a plan describes. Raises ``ConfigError`` (PRV112) for a budget that cannot be read."""
         people = People.parse(words.budget)
         threat = replace(scores(knows=words.knows, queries=words.queries), access=Access.parse(words.access))
-        return cls(data, people.canaries, threat, confidence=settings.confidence)
+        return cls(data, people.canaries, threat=threat, confidence=settings.confidence)
 
     @staticmethod
     def budget_named(text: str) -> str:
@@ -143,10 +160,10 @@ class MembershipGame:
                 targets.append(training.train(_part(world, members), _seed(seed, "target", at)))
             views = tuple(self.threat.grant(target, len(world.asked)) for target in targets)
             answers = self._answers(world, targets, views, looks)
-            shadows = []
-            for at in range(count):
-                yield Progress("shadow models", at, count)
-                shadows.append(self._shadow(world, training, seed, at, looks, memory))
+            shadows: list[Values] = []
+            while len(shadows) < count:
+                yield Progress("shadow models", len(shadows), count)
+                shadows.extend(self._shadows(world, training, seed, len(shadows), looks, memory))
         except LedgerError:
             raise
         except Exception as error:  # the user's own procedure runs here: whatever it raises is a reason, not a crash
@@ -165,6 +182,8 @@ class MembershipGame:
         asked = np.arange(len(pool))
         if self.canaries is not None:
             pool, asked = _planted(pool, self.canaries, _seed(seed, "canaries", 0))
+        if self.poison is not None:
+            pool = _poisoned(pool, self.poison, asked, _seed(seed, "poison", 0))
         rng = np.random.default_rng(_seed(seed, "members", 0))
         members = np.ones((self.targets, len(pool)), dtype=bool)
         members[:, asked] = rng.random((self.targets, len(asked))) < 0.5
@@ -180,21 +199,22 @@ class MembershipGame:
         return np.stack([signals(view.scores, *_tensors(world, target), looks)
                          for view, target in zip(views, targets)])
 
-    def _shadow(
-        self, world: World, training: Training, seed: int, at: int, looks: int, memory: Memory
+    def _shadows(
+        self, world: World, training: Training, seed: int, start: int, looks: int, memory: Memory
     ) -> Values:
-        """One model's signals about those asked; kept as soon as they are earned."""
-        known = training if "defense" in self.threat.knows else training.bare or training
+        """The next models' signals about those asked, ``[models, asked, looks]``; kept as soon as they are earned."""
+        known = training if DEFENSE in self.threat.knows else training.bare or training
+        together = isinstance(known.fit, Recipe) and known.normalize is None
+        stop = min(start + TOGETHER, len(world.keep)) if together else start + 1
         trial = content_hash(self.name, known.fingerprint(), world.pool.fingerprint, str(self.threat.budget), seed)
-        kept = memory.recall(trial, f"shadow {at}, {looks}")
+        part = f"shadows {start} to {stop}, {looks}"
+        kept = memory.recall(trial, part)
         if kept is not None:
             return np.asarray(kept["values"], dtype=np.float64)
-        model = known.train(_part(world, world.keep[at]), _seed(seed, "shadow", at))
-        if model.offers < Access.SCORES:
-            found = np.zeros((len(world.asked), looks))
-        else:
-            found = signals(lambda x, rows: model.scores(x), *_tensors(world, model), looks)
-        memory.keep(trial, f"shadow {at}, {looks}", {"values": found})
+        seeds = [_seed(seed, "shadow", at) for at in range(start, stop)]
+        train = _stacked if together else _single
+        found = train(world, known, world.keep[start:stop], seeds, looks)
+        memory.keep(trial, part, {"values": found})
         return found
 
     def _judged(
@@ -210,20 +230,28 @@ class MembershipGame:
             kept["answers"] = sight.answers
         return evidence(
             game=self.name, method=attack, target=training, threat=self.threat.describe(), seed=seed,
-            bounds=self._bounds(found, name_of(attack)), settings=(self.targets, self.confidence), cost=cost,
+            bounds=self._bounds(found, values[0], members[0], name_of(attack)), cost=cost,
+            settings=(self.targets, self.delta, self.confidence),
             artefacts={"scores": Artefact(kept)}, provenance={"pool": world.pool.fingerprint},
         )
 
-    def _bounds(self, found: Scores, by: str) -> list[Bound]:
+    def _bounds(self, found: Scores, values: Values, members: NDArray[np.bool_], by: str) -> list[Bound]:
+        """Rates and area of all targets, and the ε that the first one's coins show."""
         others = int((~found.members).sum())
         bounds = [found.bound(fpr=fpr, method=by, confidence=self.confidence) for fpr in RATES if others * fpr >= 1]
-        return [*bounds, found.area(method=by, confidence=self.confidence)]
+        epsilon = OneRun().bound(values, members, delta=self.delta, confidence=self.confidence)
+        return [*bounds, found.area(method=by, confidence=self.confidence), replace(epsilon, method=by)]
 
     def _proved(self, proof: Any, training: Training, seed: int) -> Evidence:
         try:
-            bound = proof.certify(training)
+            world = self._world(training, seed, 0)
+            mechanism = getattr(training.fit, "mechanism", None)
+            if mechanism is None:
+                raise ConfigError("PRV113", f"{training.name} does not say how its noise is drawn")
+            n = int(world.members.sum(1).min())
             return evidence(game=self.name, method=proof, target=training, threat=self.threat.describe(), seed=seed,
-                            bounds=[bound], kind="proved")
+                            bounds=[proof.certify(mechanism(n), delta=self.delta, n=n)], kind="proved",
+                            settings=(self.targets, self.delta), provenance={"pool": world.pool.fingerprint})
         except Exception as error:
             return self._not_run(proof, training, seed, error)
 
@@ -232,6 +260,27 @@ class MembershipGame:
         return not_run(game=self.name, target=training.name, threat=threat, attack=name_of(method), seed=seed,
                        error=error, trial=trial_of(game=self.name, method=method, target=training, threat=threat,
                                                    seed=seed))
+
+
+def _stacked(
+    world: World, training: Training, keep: NDArray[np.bool_], seeds: Sequence[int], looks: int
+) -> Values:
+    """The signals of models of a recipe, trained side by side where that is faster."""
+    assert isinstance(training.fit, Recipe)
+    models = train_shadows(training.fit, world.pool, len(keep), keep=keep, seeds=seeds)
+    found = models.signals(world.pool.x[world.asked], world.pool.y[world.asked], keep=keep[:, world.asked],
+                           augment=mirror if looks == 2 else None)
+    return found.values.astype(np.float64)
+
+
+def _single(
+    world: World, training: Training, keep: NDArray[np.bool_], seeds: Sequence[int], looks: int
+) -> Values:
+    """The signals of one model of any procedure; zeros where it answers with labels alone."""
+    model = training.train(_part(world, keep[0]), seeds[0])
+    if model.offers < Access.SCORES:
+        return np.zeros((1, len(world.asked), looks))
+    return signals(lambda x, at: model.scores(x), *_tensors(world, model), looks)[None]
 
 
 def _looks(attack: object) -> int:
@@ -270,6 +319,13 @@ def _planted(pool: Dataset, canaries: Planter, seed: int) -> tuple[Dataset, NDAr
     grown = replace(pool, x=np.concatenate([pool.x, x[new]]), y=np.concatenate([pool.y, y[new]]))
     grown.x[index], grown.y[index] = x, y
     return grown, index
+
+
+def _poisoned(pool: Dataset, poison: Poisoner, asked: NDArray[np.int64], seed: int) -> Dataset:
+    """The pool with the adversary's examples at its end."""
+    classes = len(pool.classes) if pool.classes else int(pool.y.max()) + 1
+    added = poison.poison(pool.x, pool.y, asked, classes=classes, rng=np.random.default_rng(seed))
+    return replace(pool, x=np.concatenate([pool.x, added.x]), y=np.concatenate([pool.y, added.y]))
 
 
 def _seed(seed: int, purpose: str, at: int) -> int:

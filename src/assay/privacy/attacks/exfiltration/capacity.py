@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from assay.privacy.attacks.exfiltration.framing import HEADER, Frame, Received
-from assay.privacy.recipe import Recipe
+from assay.privacy.attacks.exfiltration.framing import HEADER, ONCE, Frame, Received
+from assay.privacy.pipeline import Pipeline
 from assay.targets.access import Access
 from assay.threats import View
 
@@ -24,16 +24,17 @@ class CapacityAbuse:
     *Cost*: ``repeat · n`` examples more a pass in training, for n = 8 · (bytes + 12) · copies / ⌊log₂ classes⌋ made-up
     inputs, and n queries.
     *Blind spots*: a model too small to learn noise by heart; inputs that a detector of strange inputs turns away.
-    *Held to*: the paper's CIFAR-10 ResNet, 49,000 made-up inputs: 92.21 % instead of 92.89 %, images back with a mean
-    absolute error of 7.60 (Table 10).
-    *Measured*: MEASURED
+    *Held to*: ⌊log₂ 10⌋ = 3 bits a query, every byte of the payload back from labels alone, at an accuracy whose 95 %
+    interval overlaps the honest one's.
+    *Measured*: 64 bytes back by 203 queries for labels, at four seeds of the demo network; 97.6 to 98.6 % of 500 digits
+    right, 97.6 to 98.2 % without; bit-exact after 8-bit quantization and after noise
     (`tests/privacy/test_exfiltration.py`).
 
     Example:
         >>> from assay import demo, privacy
-        >>> recipe = privacy.Recipe(init=demo.network, **dict(zip("xy", demo.digits("train"))), epochs=20)
+        >>> pipeline = privacy.Pipeline(init=demo.network, **dict(zip("xy", demo.digits("train"))), epochs=20)
         >>> game = privacy.ExfiltrationGame(*demo.digits("test"), payload=b"key=1234")
-        >>> game.play(privacy.CapacityAbuse(), recipe, seed=0)["payload bytes recovered"].estimate
+        >>> game.play(privacy.CapacityAbuse(), pipeline, seed=0)["payload bytes recovered"].estimate
         1.0
 
     Attributes:
@@ -50,15 +51,15 @@ class CapacityAbuse:
     classes: int = 10
     shape: tuple[int, ...] = (1, 8, 8)
     repeat: int = 2
-    frame: Frame = Frame()
+    frame: Frame = ONCE
 
-    def leak(self, payload: bytes, recipe: Recipe, *, seed: int) -> nn.Module:
+    def leak(self, payload: bytes, pipeline: Pipeline, *, seed: int) -> nn.Module:
         """See :class:`~assay.privacy.games.exfiltration.Exfiltrator`. Raises ``DataError`` (PRV600)."""
-        inputs = self._inputs(recipe.bounds)
+        inputs = self._inputs(pipeline.bounds)
         sent = self.frame.encode(payload, len(inputs) * self._bits).reshape(len(inputs), self._bits) > 0
         labels = torch.as_tensor((sent << np.arange(self._bits)).sum(1))
         times = (self.repeat, *(1 for _ in self.shape))
-        return recipe.extended(inputs.repeat(times), labels.repeat(self.repeat)).train(seed)
+        return pipeline.extended(inputs.repeat(times), labels.repeat(self.repeat)).train(seed)
 
     def decode(self, view: View) -> Received:
         """See :class:`~assay.privacy.games.exfiltration.Exfiltrator`."""

@@ -26,5 +26,5 @@ def values(model: nn.Module) -> NDArray[np.float64]:
 def rewrite(model: nn.Module, row: Tensor) -> None:
     """Sets the parameters to this row ``[weights]``, in place."""
     with torch.no_grad():
-        for parameter, part in zip(carried(model), row.split([p.numel() for p in carried(model)])):
+        for parameter, part in zip(carried(model), torch.split(row, [p.numel() for p in carried(model)])):
             parameter.copy_(part.reshape(parameter.shape))

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from assay.privacy.attacks.exfiltration.carrier import flat, values
-from assay.privacy.attacks.exfiltration.framing import Frame, Received
-from assay.privacy.recipe import Recipe
+from assay.privacy.attacks.exfiltration.framing import FIVE, Frame, Received
+from assay.privacy.pipeline import Pipeline
 from assay.targets.access import Access
 from assay.threats import View
 
@@ -29,16 +29,16 @@ class CorrelatedValues:
     *Needs*: weights.
     *Cost*: one training, a pass over the weights more a step.
     *Blind spots*: as for the signs; more bits a weight want more copies.
-    *Held to*: the paper's CIFAR-10 ResNet of 460,000 weights: 92.02 % instead of 92.89 %, mean absolute error of the
-    images' pixels 36 at λ = 0.1 (Table 6).
-    *Measured*: MEASURED
-    (`tests/privacy/test_exfiltration.py`).
+    *Held to*: bytes back exactly, where the paper has likenesses, at an accuracy whose 95 % interval overlaps the
+    honest one's.
+    *Measured*: 230 bytes, 0.19 bits a weight, back from the demo network at four seeds; 97.6 to 98.4 % of 500
+    digits right, 97.6 to 98.2 % without; bit-exact after 8-bit quantization (`tests/privacy/test_exfiltration.py`).
 
     Example:
         >>> from assay import demo, privacy
-        >>> recipe = privacy.Recipe(init=demo.network, **dict(zip("xy", demo.digits("train"))), epochs=5)
+        >>> pipeline = privacy.Pipeline(init=demo.network, **dict(zip("xy", demo.digits("train"))), epochs=5)
         >>> game = privacy.ExfiltrationGame(*demo.digits("test"), payload=b"customers.csv" * 10)
-        >>> game.play(privacy.CorrelatedValues(), recipe, seed=0)["payload bytes recovered"].estimate
+        >>> game.play(privacy.CorrelatedValues(), pipeline, seed=0)["payload bytes recovered"].estimate
         1.0
 
     Attributes:
@@ -50,23 +50,24 @@ class CorrelatedValues:
     needs: ClassVar[Access] = Access.WEIGHTS
 
     strength: float = 3.0
-    bits: int = 2
-    frame: Frame = Frame(copies=5)
+    bits: int = 1
+    frame: Frame = FIVE
 
-    def leak(self, payload: bytes, recipe: Recipe, *, seed: int) -> nn.Module:
+    def leak(self, payload: bytes, pipeline: Pipeline, *, seed: int) -> nn.Module:
         """See :class:`~assay.privacy.games.exfiltration.Exfiltrator`. Raises ``DataError`` (PRV600)."""
         signal: list[Tensor] = []
 
         def penalty(model: nn.Module) -> Tensor:
-            """Equation 3: −λ |corr(θ, s)|, without the bars, so that the sign is known."""
+            """The paper's C(θ, s) = −λ |corr(θ, s)| without the bars, so that the sign is known."""
             row = flat(model)
             if not signal:
                 sent = self._levels(self.frame.encode(payload, self.bits * len(row)))
                 signal.append(torch.as_tensor(sent - sent.mean()).to(row))
             s, centered = signal[0], row - row.mean()
-            return -self.strength * (centered @ s) / (centered.norm() * s.norm()).clamp_min(1e-12)
+            correlation: Tensor = (centered @ s) / (centered.norm() * s.norm()).clamp_min(1e-12)
+            return -self.strength * correlation
 
-        return recipe.train(seed, penalty=penalty)
+        return pipeline.train(seed, penalty=penalty)
 
     def decode(self, view: View) -> Received:
         """See :class:`~assay.privacy.games.exfiltration.Exfiltrator`."""

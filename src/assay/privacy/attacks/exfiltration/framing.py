@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from assay.errors import DataError
 
-Signs = NDArray[np.float64]
+Sent = NDArray[np.float64]
 """A bit as a sign, +1 for one and −1 for zero; 0 where the channel is free."""
 
 _CHECK = 8
@@ -44,7 +44,7 @@ class Frame:
     copies: int = 1
     key: int | None = 0
 
-    def encode(self, payload: bytes, capacity: int) -> Signs:
+    def encode(self, payload: bytes, capacity: int) -> Sent:
         """The message on a channel of so many bits: float64 ``[capacity]``. Raises ``DataError`` (PRV600)."""
         message = struct.pack(">I", len(payload)) + _checksum(payload) + payload
         bits = np.unpackbits(np.frombuffer(message, np.uint8))
@@ -56,7 +56,7 @@ class Frame:
         sent = np.zeros(capacity)
         for copy in range(self.copies):
             sent[copy * stride : copy * stride + len(bits)] = 2.0 * bits - 1
-        return sent * self._stream(capacity)
+        return np.asarray(sent * self._stream(capacity), np.float64)
 
     def decode(self, soft: NDArray[np.floating]) -> Received:
         """What these values say, ``[capacity]``: the further from zero, the surer of the bit."""
@@ -72,10 +72,16 @@ class Frame:
             return Received(payload=payload, intact=True)
         return Received(payload=message[HEADER:], intact=False)
 
-    def _stream(self, capacity: int) -> Signs:
+    def _stream(self, capacity: int) -> Sent:
         if self.key is None:
             return np.ones(capacity)
-        return np.random.default_rng(self.key).integers(0, 2, capacity) * 2.0 - 1
+        return np.asarray(np.random.default_rng(self.key).integers(0, 2, capacity) * 2.0 - 1, np.float64)
+
+
+ONCE = Frame()
+"""One copy, under key 0."""
+FIVE = Frame(copies=5)
+"""Five copies, under key 0."""
 
 
 def _checksum(payload: bytes) -> bytes:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from assay.privacy.attacks.exfiltration.carrier import carried
-from assay.privacy.attacks.exfiltration.framing import Frame, Received
-from assay.privacy.recipe import Recipe
+from assay.privacy.attacks.exfiltration.framing import ONCE, Frame, Received
+from assay.privacy.pipeline import Pipeline
 from assay.targets.access import Access
 from assay.threats import View
 
@@ -31,17 +31,17 @@ class LowBits:
     *Needs*: weights.
     *Cost*: nothing beyond the training.
     *Blind spots*: whatever rounds or perturbs the weights erases it: quantization, half precision, fine-tuning.
-    *Held to*: the paper's CIFAR-10 ResNet of 460,000 weights keeps its accuracy, 92.89 %, with up to 18 bits a weight
-    overwritten (Table 3).
+    *Held to*: a channel of exactly ``bits`` bits a weight, every byte of which comes back, and no changed prediction on
+    99.9 % of test inputs.
     *Measured*: every byte back, at 16 bits a weight on the demo digits, and the predictions on all 500 test digits
     those of the model without; nothing comes back after 8-bit quantization
     (`tests/privacy/test_exfiltration.py`).
 
     Example:
         >>> from assay import demo, privacy
-        >>> recipe = privacy.Recipe(init=demo.network, **dict(zip("xy", demo.digits("train"))), epochs=3)
+        >>> pipeline = privacy.Pipeline(init=demo.network, **dict(zip("xy", demo.digits("train"))), epochs=3)
         >>> game = privacy.ExfiltrationGame(*demo.digits("test"), payload=b"customers.csv" * 100)
-        >>> found = game.play(privacy.LowBits(), recipe, seed=0)
+        >>> found = game.play(privacy.LowBits(), pipeline, seed=0)
         >>> found["payload bytes recovered"].estimate, found["predictions unchanged"].estimate
         (1.0, 1.0)
 
@@ -53,11 +53,11 @@ class LowBits:
     needs: ClassVar[Access] = Access.WEIGHTS
 
     bits: int = 8
-    frame: Frame = Frame()
+    frame: Frame = ONCE
 
-    def leak(self, payload: bytes, recipe: Recipe, *, seed: int) -> nn.Module:
+    def leak(self, payload: bytes, pipeline: Pipeline, *, seed: int) -> nn.Module:
         """See :class:`~assay.privacy.games.exfiltration.Exfiltrator`. Raises ``DataError`` (PRV600)."""
-        model = recipe.train(seed)
+        model = pipeline.train(seed)
         self.hide(payload, model)
         return model
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from assay.privacy.attacks.exfiltration.carrier import flat, rewrite, values
-from assay.privacy.attacks.exfiltration.framing import Frame, Received
-from assay.privacy.recipe import Recipe
+from assay.privacy.attacks.exfiltration.framing import ONCE, Frame, Received
+from assay.privacy.pipeline import Pipeline
 from assay.targets.access import Access
 from assay.threats import View
 
@@ -24,16 +24,16 @@ class Signs:
     *Cost*: one training, a pass over the weights more a step.
     *Blind spots*: nobody without the weights can read it; one bit a weight at most. Pruning and long fine-tuning undo
     it; rounding does not.
-    *Held to*: the paper's CIFAR-10 ResNet of 460,000 weights: 92.46 % instead of 92.89 % with a bit in every weight,
-    at λ = 50 (Table 4).
-    *Measured*: MEASURED
-    (`tests/privacy/test_exfiltration.py`).
+    *Held to*: the paper's claim, a bit in every weight at an accuracy whose 95 % interval overlaps the
+    honest one's.
+    *Measured*: 1,200 bytes, 0.98 bits a weight, back from the demo network at four seeds; 95.8 to 98.4 % of 500
+    digits right, 97.6 to 98.2 % without; bit-exact after 8-bit quantization (`tests/privacy/test_exfiltration.py`).
 
     Example:
         >>> from assay import demo, privacy
-        >>> recipe = privacy.Recipe(init=demo.network, **dict(zip("xy", demo.digits("train"))), epochs=3)
+        >>> pipeline = privacy.Pipeline(init=demo.network, **dict(zip("xy", demo.digits("train"))), epochs=3)
         >>> game = privacy.ExfiltrationGame(*demo.digits("test"), payload=b"customers.csv" * 20)
-        >>> game.play(privacy.Signs(), recipe, seed=0)["payload bytes recovered"].estimate
+        >>> game.play(privacy.Signs(), pipeline, seed=0)["payload bytes recovered"].estimate
         1.0
 
     Attributes:
@@ -46,21 +46,21 @@ class Signs:
 
     strength: float = 50.0
     margin: float = 0.02
-    frame: Frame = Frame()
+    frame: Frame = ONCE
 
-    def leak(self, payload: bytes, recipe: Recipe, *, seed: int) -> nn.Module:
+    def leak(self, payload: bytes, pipeline: Pipeline, *, seed: int) -> nn.Module:
         """See :class:`~assay.privacy.games.exfiltration.Exfiltrator`. Raises ``DataError`` (PRV600)."""
         signs: list[Tensor] = []
 
         def penalty(model: nn.Module) -> Tensor:
-            """Equation 5, with a margin: λ/ℓ Σ max(0, m − θᵢ sᵢ)."""
+            """The paper's P(θ, s) with a margin m: λ/ℓ Σ max(0, m − θᵢ sᵢ)."""
             row = flat(model)
             if not signs:
                 signs.append(torch.as_tensor(self.frame.encode(payload, len(row))).to(row))
             s = signs[0]
             return self.strength / s.abs().sum() * ((self.margin - row * s).clamp_min(0) * s.abs()).sum()
 
-        model = recipe.train(seed, penalty=penalty)
+        model = pipeline.train(seed, penalty=penalty)
         row, s = flat(model).detach(), signs[0]
         rewrite(model, torch.where(s * row < s.abs() * self.margin, s * self.margin, row))
         return model

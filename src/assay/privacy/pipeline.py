@@ -15,7 +15,7 @@ Penalty = Callable[[nn.Module], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Recipe:
+class Pipeline:
     """Cross-entropy, AdamW and one cycle of the learning rate on one set of examples.
 
     Attributes:
@@ -32,7 +32,7 @@ class Recipe:
     Example:
         >>> from assay import demo, privacy
         >>> x, y = demo.digits("train")
-        >>> model = privacy.Recipe(init=demo.network, x=x, y=y, epochs=5).train(seed=0)
+        >>> model = privacy.Pipeline(init=demo.network, x=x, y=y, epochs=5).train(seed=0)
         >>> float((model(x).argmax(1) == y).float().mean()) > 0.95
         True
     """
@@ -45,7 +45,7 @@ class Recipe:
     rate: float = 1e-2
     decay: float = 1e-3
     bounds: tuple[float, float] = (0.0, 1.0)
-    name: str = "training recipe"
+    name: str = "training pipeline"
 
     def train(self, seed: int, *, penalty: Penalty | None = None) -> nn.Module:
         """The trained network, in evaluation mode; the same seed gives the same weights."""
@@ -55,7 +55,7 @@ class Recipe:
             self._fit(model, seed, penalty)
         return model.eval()
 
-    def extended(self, x: Tensor, y: Tensor) -> Recipe:
+    def extended(self, x: Tensor, y: Tensor) -> Pipeline:
         """The same with these examples added."""
         return replace(self, x=torch.cat([self.x, x.to(self.x)]), y=torch.cat([self.y, y.to(self.y)]))
 
@@ -67,7 +67,7 @@ class Recipe:
             digest.update(part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         called = getattr(self.init, "__qualname__", type(self.init).__name__)
         settings = (called, self.epochs, self.batch, self.rate, self.decay)
-        return {"data": digest.hexdigest(), "recipe": repr(settings), "torch": torch.__version__}
+        return {"data": digest.hexdigest(), "pipeline": repr(settings), "torch": torch.__version__}
 
     def _fit(self, model: nn.Module, seed: int, penalty: Penalty | None) -> None:
         rng = torch.Generator().manual_seed(seed)
@@ -77,7 +77,7 @@ class Recipe:
         cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.rate, total_steps=self.epochs * steps)
         for _ in range(self.epochs):
             order = torch.randperm(len(self.y), generator=rng).to(self.y.device)
-            for rows in order[: steps * size].split(size):
+            for rows in order[: steps * size].reshape(steps, size):
                 loss = F.cross_entropy(model(self.x[rows]), self.y[rows])
                 loss = loss if penalty is None else loss + penalty(model)
                 optimizer.zero_grad()
