@@ -36,19 +36,21 @@ def main(runs: int) -> int:
         began = time.perf_counter()
         found = privacy.audit(training, data=data, claim=training.claim, runs=runs)
         wrong += found.refuted != bool(bug)
-        print(f"| {bug or 'none'} | {found.claim:.2f} | {found.adversary} | {found.epsilon:.2f} | {found.ceiling:.2f} | "
-              f"{found.p_value:.1g} | {'yes' if found.refuted else 'no'} | {time.perf_counter() - began:.0f} |", flush=True)
+        spent, verdict = time.perf_counter() - began, "yes" if found.refuted else "no"
+        print(f"| {bug or 'none'} | {found.claim:.2f} | {found.adversary} | {found.epsilon:.2f} | {found.ceiling:.2f} "
+              f"| {found.p_value:.1g} | {verdict} | {spent:.0f} |", flush=True)
     training = zoo.Logistic(noise=math.sqrt(training.steps))
     print(f"\nε of the correct training: {training.claim[0]:.3f}, shown by each adversary:\n")
     print("| adversary | exact rates | Gaussian curve | seconds |")
     print("|---|---:|---:|---:|", flush=True)
     for rung in LADDER:
         began = time.perf_counter()
-        exact, curve = (privacy.audit(training, data=data, claim=training.claim, runs=runs, adversary=rung, method=method)
-                        for method in (privacy.Exact(), privacy.GaussianCurve()))
+        exact, curve = (
+            privacy.audit(training, data=data, claim=training.claim, runs=runs, adversary=rung, method=method)
+            for method in (privacy.Exact(), privacy.GaussianCurve()))
         wrong += exact.refuted or curve.refuted
-        print(f"| {type(rung).__name__} | {exact.epsilon:.2f} | {curve.epsilon:.2f} | {time.perf_counter() - began:.0f} |",
-              flush=True)
+        spent = time.perf_counter() - began
+        print(f"| {type(rung).__name__} | {exact.epsilon:.2f} | {curve.epsilon:.2f} | {spent:.0f} |", flush=True)
     return wrong
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -79,6 +79,10 @@ def test_the_claim_is_judged():
     assert Claim.parse("epsilon@delta=1e-05 <= 1").judge([found]).verdict == "broken"
     assert game.replay(found, training(0.05, 4.0)) == (1, 1, "")
     assert found.threat.budget == "epsilon 1 delta 1e-05"
+    curve = AuditGame((1.0, 1e-5), runs=100, method=privacy.GaussianCurve()).play(MISLABELED, training(0.5, 4.0), seed=0)
+    assert game.replay(curve, training(0.5, 4.0)).held == 1
+    wrong = replace(curve, bounds=(replace(curve.bounds[0], value=9.0),))
+    assert game.replay(wrong, training(0.5, 4.0)).held == 0
     again = game.play(MISLABELED, training(0.05, 4.0), seed=0)
     assert (again.bounds, again.trial) == (found.bounds, found.trial)
 

@@ -115,7 +115,7 @@ class Claim:
             return self._say("undecided", f"the evaluation is in doubt: {doubt}")
         if missing:
             return self._say("undecided", f"{missing[0].attack} could not run")
-        e, b = sound[0]
+        e, b = min(sound, key=lambda pair: abs(self._read(pair[1]) - self.level))
         return self._say("standing", f"not broken: {e.attack} shows {self._sentence(b)}; not proven either")
 
     @property

@@ -40,7 +40,14 @@ if TYPE_CHECKING:
     from assay.privacy.attacks.model_inversion import Prior as Prior
     from assay.privacy.attacks.model_inversion import PriorInversion as PriorInversion
     from assay.privacy.attacks.model_inversion import ScoreInversion as ScoreInversion
+    from assay.privacy.attacks.property_inference import QueryProfile as QueryProfile
+    from assay.privacy.attacks.property_inference import SortedWeights as SortedWeights
+    from assay.privacy.attacks.property_inference import WeightPaths as WeightPaths
     from assay.privacy.attacks.rmia import RMIA as RMIA
+    from assay.privacy.attacks.truth_serum import AttributeTruthSerum as AttributeTruthSerum
+    from assay.privacy.attacks.truth_serum import TruthSerum as TruthSerum
+    from assay.privacy.attacks.truth_serum import UntargetedTruthSerum as UntargetedTruthSerum
+    from assay.privacy.attacks.truth_serum import attribute_scores as attribute_scores
     from assay.privacy.auditing.adversaries import APIAccess as APIAccess
     from assay.privacy.auditing.adversaries import StaticInput as StaticInput
     from assay.privacy.auditing.audit import audit as audit
@@ -53,6 +60,10 @@ if TYPE_CHECKING:
     from assay.privacy.auditing.one_run import OneRun as OneRun
     from assay.privacy.auditing.result import AuditResult as AuditResult
     from assay.privacy.auditing.steps import Steps as Steps
+    from assay.privacy.auditing.thresholds import Bonferroni as Bonferroni
+    from assay.privacy.auditing.thresholds import Explicit as Explicit
+    from assay.privacy.auditing.thresholds import MultiSplit as MultiSplit
+    from assay.privacy.auditing.thresholds import Split as Split
     from assay.privacy.auditing.thresholds import audit_scores as audit_scores
     from assay.privacy.canaries import Blank as Blank
     from assay.privacy.canaries import Canaries as Canaries
@@ -86,6 +97,7 @@ if TYPE_CHECKING:
     from assay.privacy.games.gradient_inversion import GradientInversionGame as GradientInversionGame
     from assay.privacy.games.membership import MembershipGame as MembershipGame
     from assay.privacy.games.model_inversion import ModelInversionGame as ModelInversionGame
+    from assay.privacy.games.property_inference import PropertyGame as PropertyGame
     from assay.privacy.games.supply_chain import SupplyChainGame as SupplyChainGame
     from assay.privacy.language import Questioned as Questioned
     from assay.privacy.mechanisms import Composed as Composed
@@ -132,9 +144,11 @@ _LAZY = {
     "Accountant": ("assay.privacy.proofs.accountant", "Accountant"),
     "Attribute": ("assay.privacy.attacks.attribute_inference", "Attribute"),
     "AttributeGame": ("assay.privacy.games.attribute_inference", "AttributeGame"),
+    "AttributeTruthSerum": ("assay.privacy.attacks.truth_serum", "AttributeTruthSerum"),
     "AuditGame": ("assay.privacy.games.auditing", "AuditGame"),
     "AuditResult": ("assay.privacy.auditing.result", "AuditResult"),
     "Blank": ("assay.privacy.canaries", "Blank"),
+    "Bonferroni": ("assay.privacy.auditing.thresholds", "Bonferroni"),
     "CSMIA": ("assay.privacy.attacks.attribute_inference", "CSMIA"),
     "CalibratedLoss": ("assay.privacy.attacks.loss", "CalibratedLoss"),
     "Canaries": ("assay.privacy.canaries", "Canaries"),
@@ -154,6 +168,7 @@ _LAZY = {
     "EarlyStopping": ("assay.privacy.defenses.regularizing", "EarlyStopping"),
     "Exact": ("assay.privacy.auditing.counts", "Exact"),
     "ExfiltrationGame": ("assay.privacy.games.exfiltration", "ExfiltrationGame"),
+    "Explicit": ("assay.privacy.auditing.thresholds", "Explicit"),
     "Exposure": ("assay.privacy.attacks.exposure", "Exposure"),
     "ExposureGame": ("assay.privacy.games.exposure", "ExposureGame"),
     "Extracted": ("assay.privacy.attacks.extraction", "Extracted"),
@@ -180,6 +195,7 @@ _LAZY = {
     "Mislabeled": ("assay.privacy.canaries", "Mislabeled"),
     "ModelInversionGame": ("assay.privacy.games.model_inversion", "ModelInversionGame"),
     "ModifiedEntropy": ("assay.privacy.attacks.loss", "ModifiedEntropy"),
+    "MultiSplit": ("assay.privacy.auditing.thresholds", "MultiSplit"),
     "Natural": ("assay.privacy.canaries", "Natural"),
     "OneRun": ("assay.privacy.auditing.one_run", "OneRun"),
     "Operating": ("assay.privacy.rates", "Operating"),
@@ -195,9 +211,11 @@ _LAZY = {
     "PriorTimesConfidence": ("assay.privacy.attacks.attribute_inference", "PriorTimesConfidence"),
     "Private": ("assay.privacy.private", "Private"),
     "Procedure": ("assay.privacy.private", "Procedure"),
-    "PublicFeatures": ("assay.privacy.defenses.public_features", "PublicFeatures"),
     "Prompts": ("assay.privacy.attacks.extraction", "Prompts"),
+    "PropertyGame": ("assay.privacy.games.property_inference", "PropertyGame"),
+    "PublicFeatures": ("assay.privacy.defenses.public_features", "PublicFeatures"),
     "QuantizeWeights": ("assay.privacy.defenses.weight_changes", "QuantizeWeights"),
+    "QueryProfile": ("assay.privacy.attacks.property_inference", "QueryProfile"),
     "Questioned": ("assay.privacy.language", "Questioned"),
     "RMIA": ("assay.privacy.attacks.rmia", "RMIA"),
     "RandomizeLowBits": ("assay.privacy.defenses.weight_changes", "RandomizeLowBits"),
@@ -220,6 +238,8 @@ _LAZY = {
     "Signals": ("assay.privacy.signals", "Signals"),
     "Signs": ("assay.privacy.attacks.exfiltration.signs", "Signs"),
     "SoftScores": ("assay.privacy.defenses.outputs", "SoftScores"),
+    "SortedWeights": ("assay.privacy.attacks.property_inference", "SortedWeights"),
+    "Split": ("assay.privacy.auditing.thresholds", "Split"),
     "StaticInput": ("assay.privacy.auditing.adversaries", "StaticInput"),
     "Steps": ("assay.privacy.auditing.steps", "Steps"),
     "SupplyChainGame": ("assay.privacy.games.supply_chain", "SupplyChainGame"),
@@ -227,11 +247,15 @@ _LAZY = {
     "TextCanary": ("assay.privacy.planting", "TextCanary"),
     "TopK": ("assay.privacy.defenses.outputs", "TopK"),
     "TopKSampling": ("assay.privacy.sampling", "TopKSampling"),
+    "TruthSerum": ("assay.privacy.attacks.truth_serum", "TruthSerum"),
+    "UntargetedTruthSerum": ("assay.privacy.attacks.truth_serum", "UntargetedTruthSerum"),
     "WeightNoise": ("assay.privacy.defenses.weight_changes", "WeightNoise"),
+    "WeightPaths": ("assay.privacy.attacks.property_inference", "WeightPaths"),
     "WeightScan": ("assay.privacy.defenses.weight_scan", "WeightScan"),
     "Window": ("assay.privacy.ranking", "Window"),
     "WorstOf": ("assay.privacy.canaries", "WorstOf"),
     "Zlib": ("assay.privacy.ranking", "Zlib"),
+    "attribute_scores": ("assay.privacy.attacks.truth_serum", "attribute_scores"),
     "audit": ("assay.privacy.auditing.audit", "audit"),
     "audit_scores": ("assay.privacy.auditing.thresholds", "audit_scores"),
     "balanced_keep": ("assay.privacy.signals", "balanced_keep"),

@@ -139,6 +139,12 @@ def test_the_result_in_words():
     assert "the claim of 2 stands" in str(audit_scores(np.ones(100), np.ones(100), claim=(2, 1e-5), threshold=Explicit(0.5)))
 
 
+def test_no_gaussian_keeps_a_delta_of_zero():
+    found = audit_scores(np.ones(100), np.zeros(100), claim=(3, 0.0), method=GaussianCurve(), threshold=Explicit(0.5))
+    assert found.refuted
+    assert str(found).startswith("epsilon is at least infinite")
+
+
 def test_scores_may_be_low_where_the_example_was_in():
     found = audit_scores(np.zeros(200) - 1, np.zeros(200), claim=(1, 1e-5))
     assert found.epsilon == pytest.approx(found.ceiling)

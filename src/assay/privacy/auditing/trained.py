@@ -28,7 +28,7 @@ def procedure_of(training: Training) -> Procedure:
 
     def train(x: Tensor, y: Tensor, seed: int) -> Target:
         data = replace(training.data, x=x.numpy(), y=y.numpy())
-        return training.train(data, seed % 2**31)
+        return training.train(data, seed)
 
     return Alone(train)
 
@@ -52,7 +52,7 @@ class WatchedDPSGD:
         self, x: Tensor, y: Tensor, keep: Tensor, seeds: Sequence[int], watch: Watch | None = None
     ) -> Models:
         """See :class:`~assay.privacy.auditing.procedure.Procedure`."""
-        models = [self._run(x, y, kept, seed % 2**31, run, watch) for run, (kept, seed) in enumerate(zip(keep, seeds))]
+        models = [self._run(x, y, kept, seed, run, watch) for run, (kept, seed) in enumerate(zip(keep, seeds))]
 
         def answer(z: Tensor) -> Tensor:
             with torch.no_grad():

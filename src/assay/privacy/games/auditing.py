@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from assay.data import Dataset
 from assay.errors import ConfigError, LedgerError
@@ -19,14 +18,18 @@ from assay.evidence.record import Artefact, Cost, Doubt, Evidence, Threat, not_r
 from assay.games import Memory, Progress, Replay, Settings, Subject, Words, name_of
 from assay.privacy.auditing.adversaries import Adversary
 from assay.privacy.auditing.audit import Audited, Bench, audited, choices_of, rungs_of
-from assay.privacy.auditing.counts import EXACT, Method, PerStep
+from assay.privacy.auditing.counts import EXACT, GaussianCurve, Method, PerStep
 from assay.privacy.auditing.result import AuditResult
+from assay.privacy.auditing.steps import Steps
 from assay.privacy.auditing.thresholds import Claim, Rule, checked, verdict
 from assay.privacy.auditing.trained import procedure_of
 from assay.privacy.mechanisms import Mechanism
 from assay.privacy.threat import MEMBERSHIP
 from assay.privacy.trial import evidence, trial_of
 from assay.targets.procedure import Training
+
+_KEPT = ("inside", "outside", "rule", "steps")
+"""The arrays that outlive an audit."""
 
 _WORDS = re.compile(r"^\s*epsilon\s+(?P<epsilon>\S+)\s+delta\s+(?P<delta>\S+)\s*$", re.IGNORECASE)
 
@@ -121,14 +124,14 @@ class AuditGame:
         x, y = torch.as_tensor(data.x), torch.as_tensor(data.y)
         procedure = procedure_of(training)
         rungs_of(procedure, attack)
-        bench = Bench(procedure, x, y, self.chunk, isinstance(self.method, PerStep), seed)
+        bench = Bench(procedure, x, y, self.chunk, self.method, seed)
         choices = choices_of([attack], None, (x, y), seed)
-        found = audited(bench, choices, Claim(*self.claim), self.method, self.runs, self.confidence)
+        found = audited(bench, choices, Claim(*self.claim), self.runs, self.confidence)
         return evidence(
             game=self.name, method=attack, target=training, threat=self._threat(attack), seed=seed,
             bounds=[found.result.bound()], settings=(self.runs, repr(self.method), self.confidence),
             cost=Cost(queries=self.runs, seconds=time.perf_counter() - started), doubts=_doubts(found.result),
-            artefacts={"guesses": _kept(found)}, provenance={"data": data.fingerprint},
+            artefacts={"guesses": _kept(found, self.method)}, provenance={"data": data.fingerprint},
         )
 
     def prove(self, proof: Any, training: Training, *, seed: int) -> Evidence:
@@ -167,10 +170,13 @@ class AuditGame:
         if "guesses" not in found.artefacts or not found.bounds:
             return Replay(0, 0, "no scores were kept")
         kept = found.artefacts["guesses"].arrays
-        rule = Rule(float(kept["rule"][0]), int(kept["rule"][1]))
-        inside, outside = (np.asarray(kept[name], dtype=np.float64) for name in ("inside", "outside"))
-        again = verdict(rule.counts(inside, outside), Claim(*self.claim), self.method, 1 - self.confidence)
-        return Replay(int(abs(again.epsilon - found.bounds[0].value) < 1e-9), 1)
+        inside, outside, rule, steps = (np.asarray(kept[name], dtype=np.float64) for name in _KEPT)
+        bound = found.bounds[0]
+        method: Method = PerStep(Steps(rate=float(steps[0]), count=int(steps[1]))) if len(steps) else EXACT
+        method = GaussianCurve() if bound.method.endswith(GaussianCurve.label) else method
+        counts = Rule(float(rule[0]), int(rule[1])).counts(inside, outside)
+        again = verdict(counts, Claim(*self.claim), method, 1 - bound.confidence)
+        return Replay(int(abs(again.epsilon - bound.value) < 1e-9), 1)
 
     def _data(self, training: Training) -> Dataset:
         return training.data if self.data is None else self.data
@@ -189,9 +195,8 @@ def _doubts(result: AuditResult) -> list[Doubt]:
     return []
 
 
-def _kept(found: Audited) -> Artefact:
-    arrays: dict[str, NDArray[np.generic]] = {
-        "inside": found.seen.inside, "outside": found.seen.outside,
-        "rule": np.array([found.rule.threshold, found.rule.sign], dtype=np.float64),
-    }
-    return Artefact(arrays)
+def _kept(found: Audited, method: Method) -> Artefact:
+    """All that the verdict follows from."""
+    steps = [method.steps.rate, method.steps.count] if isinstance(method, PerStep) else []
+    values = found.seen.inside, found.seen.outside, [found.rule.threshold, found.rule.sign], steps
+    return Artefact({name: np.asarray(value, dtype=np.float64) for name, value in zip(_KEPT, values)})
