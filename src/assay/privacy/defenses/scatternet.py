@@ -54,8 +54,8 @@ class ScatterNet:
         scattering: the transform.
         groups: of channels that are normalized together, in one image.
         head: ``"linear"``, or ``"convolutional"``: two layers with tanh and a hidden one of 32.
-        training: how the head is trained; by default as the paper does on MNIST, with the noise that makes ε = 3 of 60,000
-            examples.
+        training: how the head is trained; by default as the paper does on MNIST, with the noise that makes ε = 3
+            of 60,000 examples.
         classes: how many there are; public knowledge.
         delta: at which the procedure claims its ε.
     """
