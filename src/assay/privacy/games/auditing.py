@@ -182,7 +182,7 @@ class AuditGame:
         return training.data if self.data is None else self.data
 
     def _threat(self, attack: Adversary) -> Threat:
-        return replace(self.threat, access="gradients") if attack.watches else self.threat
+        return replace(self.threat, access=str(attack.needs))
 
 
 def _doubts(result: AuditResult) -> list[Doubt]:
