@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from assay import catalog, demo, evasion, privacy
-from assay.testing import check_inference
+from assay.contract import convolutional
+from assay.testing import check_defense, check_inference
 
 CHEAP = {
     "privacy.label-only": {"boundary": evasion.HopSkipJump(queries=60), "budget": evasion.L2(float("inf"))},
@@ -23,6 +24,27 @@ TRAINERS = {
 @pytest.mark.parametrize("card", ATTACKS, ids=lambda card: card.name)
 def test_membership_attacks_keep_to_the_contract(card):
     check_inference(catalog.load(card)(**CHEAP.get(card.name, {})))
+
+
+@pytest.mark.parametrize("card", list(catalog.listed(wing="privacy")), ids=lambda card: card.name)
+def test_every_row_says_what_its_class_says(card):
+    cls = catalog.load(card)
+    assert cls.__module__.startswith("assay.privacy.")
+    if card.kind == "attack" and hasattr(cls, "needs"):
+        assert card.needs == str(cls.needs)
+    if card.kind == "game":
+        assert cls.name == card.name
+        assert {"planned", "budget_named", "rounds", "replay", "play", "prove"} <= set(dir(cls))
+
+
+@pytest.mark.parametrize("defense", [
+    privacy.RoundScores(), privacy.SoftScores(), privacy.TopK(k=2), privacy.QuantizeWeights(bits=8),
+    privacy.RandomizeLowBits(), privacy.WeightNoise(),
+], ids=lambda defense: type(defense).__name__)
+def test_what_goes_around_a_model_keeps_to_the_contract(defense):
+    setting = convolutional()
+    setting.module.eval()
+    check_defense(defense, setting.target, setting.x)
 
 
 class _Peeks:
