@@ -206,6 +206,8 @@ CARDS: tuple[Card, ...] = (
     _leak("exposure", "attacks.exposure:Exposure", "A planted secret's rank by likelihood among all of its kind."),
     _leak("discoverable", "attacks.discoverable:DiscoverableExtraction",
           "The chance that a training text's end is drawn after its beginning."),
+    _leak("truth-serum-text", "attacks.truth_serum_text:TruthSerumText",
+          "Training text that goes on wrongly where a secret stands.", stage="data"),
     _private("dpsgd", "defenses.dpsgd:DPSGD", "Every example's gradient is clipped, and noise hides it in the sum."),
     _leak("linear-inversion", "attacks.gradient_inversion:LinearInversion",
           "The input of a dense layer from its gradient, exactly.", needs="weights", stage="training"),
