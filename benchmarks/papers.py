@@ -1,7 +1,7 @@
 """Published figures of third-party networks beside what we measure of the same files.
 
-Names of parts (``resnet2b sdp wong_kolter``) measure only those; ``--images N`` takes the first N MNIST images for the
-proof of Wong & Kolter's network (all 10,000 by default).
+Names of parts (``resnet2b sdp wong_kolter membership``) measure only those; ``--images N`` takes the first N MNIST
+images for the proof of Wong & Kolter's network (all 10,000 by default).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 
+import membership
 import numpy as np
 import torch
 import zoo
@@ -94,17 +95,18 @@ def wong_kolter(images: int) -> Iterator[str]:
 def main() -> int:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", help="resnet2b, sdp, wong_kolter; all by default")
+    parser.add_argument("parts", nargs="*", help="resnet2b, sdp, wong_kolter, membership; all by default")
     parser.add_argument("--images", type=int, default=10_000)
     asked = parser.parse_args()
-    parts = {"resnet2b": resnet, "sdp": sdp, "wong_kolter": partial(wong_kolter, asked.images)}
+    parts = {"resnet2b": resnet, "sdp": sdp, "wong_kolter": partial(wong_kolter, asked.images),
+             "membership": membership.lines}
     if unknown := set(asked.parts) - set(parts):
         parser.error(f"there is no part {', '.join(sorted(unknown))}; there is {', '.join(parts)}")
     if reason := zoo.missing():
         raise SystemExit(reason)
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, numpy {np.__version__}, CPU, {torch.get_num_threads()} thread\n\n{HEADER}")
-    for name in asked.parts or parts:
+    for name in asked.parts or parts:  # the table of membership attacks has a head of its own
         for text in parts[name]():
             print(text, flush=True)
     return 0

@@ -64,6 +64,30 @@ def test_robustness_researcher() -> None:
     assert proof.cost.forwards == 4 * (100 + 1000)
 
 
+def test_privacy_auditor() -> None:
+    """Fewer shadow models than the ten lines ask for; a linear model, so that the whole takes seconds."""
+    from torch import nn
+
+    from assay import demo, privacy
+
+    def fit(data, seed):
+        return privacy.Recipe(init=lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), epochs=60, batch=16,
+                              rate=0.3)(data, seed)
+
+    data = demo.digits("train[:300]")
+    train = assay.targets.training(fit, data)
+    game = privacy.MembershipGame(canaries=privacy.Mislabeled(100), threat=privacy.scores(), targets=3)
+    found = game.play(privacy.LiRA(shadows=6), train, seed=0)
+    assert found.kind == "played", found.error
+    assert found["tpr@fpr=0.1"].side == found["epsilon@delta=1e-5"].side == "at least"
+    assert found["auc"].estimate > 0.7
+
+    recipe = privacy.Recipe(init=lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
+    safe = privacy.DPSGD(noise=4.0, clip=1.0, batch=32, epochs=2).train(assay.targets.training(recipe, data))
+    proof = game.prove(privacy.Accountant("rdp"), safe, seed=0)
+    assert assay.Claim("epsilon@delta=1e-05", "<=", 3.0).judge([proof]).verdict == "proven"
+
+
 def test_robustness_researcher_by_name_of_the_normalization(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 4 * 4, 3)).eval()

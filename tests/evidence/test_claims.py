@@ -43,7 +43,7 @@ def missing() -> Evidence:
         ("robust accuracy >= 40 %", "robust accuracy", ">=", 0.4),
         ("robust accuracy>=40%", "robust accuracy", ">=", 0.4),
         ("  Robust Accuracy  <=  1e-1 ", "robust accuracy", "<=", 0.1),
-        ("epsilon@delta=1e-5 <= 3", "epsilon@delta=1e-5", "<=", 3.0),
+        ("epsilon@delta=1e-5 <= 3", "epsilon@delta=1e-05", "<=", 3.0),
         ("tpr@fpr=0.001 <= 0.5 %", "tpr@fpr=0.001", "<=", 0.005),
         ("robust accuracy @ linf 0.03 >= .5".replace(" .5", " 0.5"), "robust accuracy @ linf 0.03", ">=", 0.5),
     ],
@@ -188,3 +188,34 @@ def test_evidence_names_the_bounds_it_has() -> None:
         played(400)["clean accuracy"]
     assert missing().error == "RUN101  RuntimeError: boom"
     assert missing().error_exit == 3
+
+
+def leaking(side: str, value: float, kind: str, *, procedure: str = "p", quantity: str = "epsilon@delta=1e-05",
+            budget: str = "epsilon 1 delta 1e-05") -> Evidence:
+    bound = Bound(quantity=quantity, side=side, estimate=value, value=value, confidence=0.95, n=1000, method="m")
+    return Evidence(kind=kind, game="privacy.audit", trial="d" * 64, target="fit", attack=f"{kind}()", seed=0, bounds=(bound,),
+                    threat=Threat(goal="membership", access="scores", budget=budget), provenance={"procedure": procedure})
+
+
+def test_more_leakage_demonstrated_than_proved_possible_is_a_contradiction() -> None:
+    """Tramer et al. (2022): an accountant said 0.21, 200,000 trainings show 2.79."""
+    attack, proof = with_contradictions([leaking(AT_LEAST, 2.79, "played"), leaking(AT_MOST, 0.21, "proved")])
+    assert [doubt.code for doubt in attack.doubts + proof.doubts] == ["DBT120", "DBT120"]
+    assert proof.doubts[0].text == "played() shows epsilon@delta=1e-05 at least 2.79 where at most 0.21 is proved"
+
+
+@pytest.mark.parametrize("attack", [
+    leaking(AT_LEAST, 0.2, "played"),
+    leaking(AT_LEAST, 2.79, "played", procedure="another"),
+    leaking(AT_LEAST, 2.79, "played", quantity="epsilon@delta=1e-06"),
+    leaking(AT_MOST, 2.79, "played"),
+], ids=["below", "another procedure", "another delta", "the same side"])
+def test_what_is_no_contradiction_about_leakage(attack: Evidence) -> None:
+    assert not any(one.doubts for one in with_contradictions([attack, leaking(AT_MOST, 0.21, "proved")]))
+
+
+def test_an_epsilon_is_about_every_example_but_a_rate_about_those_asked() -> None:
+    canaries = {"budget": "mislabeled 100"}
+    assert with_contradictions([leaking(AT_LEAST, 2.79, "played", **canaries), leaking(AT_MOST, 0.21, "proved")])[0].doubts
+    rate = {"quantity": "tpr@fpr=0.01"}
+    assert not with_contradictions([leaking(AT_LEAST, 0.5, "played", **rate, **canaries), leaking(AT_MOST, 0.2, "proved", **rate)])[0].doubts

@@ -209,6 +209,16 @@ def test_a_plan_names_whom_it_asks_about():
             privacy.MembershipGame.budget_named(text)
 
 
+def test_poison_is_in_every_model_and_makes_targets_show(digits):
+    train = assay.targets.training(recipe(40), digits)
+    plain = privacy.MembershipGame(canaries=privacy.Natural(50), targets=2)
+    poisoned = privacy.MembershipGame(canaries=privacy.Natural(50), targets=2, poison=privacy.TruthSerum())
+    before, after = (game.play(privacy.LiRA(shadows=8), train, seed=0) for game in (plain, poisoned))
+    assert after["auc"].estimate > max(0.95, before["auc"].estimate + 0.2)
+    assert after.threat.budget == "natural 50, poisoned by TruthSerum()"
+    assert before.threat.budget == "natural 50"
+
+
 # --- label-only ------------------------------------------------------------------------------------------------------
 
 

@@ -25,7 +25,7 @@ from assay.privacy import (
     WeightScan,
 )
 from assay.privacy.defenses.weight_scan import SIGNATURES
-from assay.privacy.games.supply_chain import file_format
+from assay.targets.weights import file_format
 
 MODELS = Path(os.environ.get("ASSAY_ASSETS", "../shared/assets")) / "models"
 TEXT = b"name;card number;expires\n"
@@ -190,3 +190,18 @@ def test_the_weights_that_leaked_and_the_weights_that_were_scanned_are_known_to_
     leaked = ExfiltrationGame(x[:50], y[:50], payload=b"abc").play(LowBits(), pipeline, seed=0)
     scanned = SupplyChainGame().play(WeightScan(), target(LowBits().leak(b"abc", pipeline, seed=0)), seed=0)
     assert leaked.provenance["weights"] == scanned.provenance["weights"]
+
+
+def test_it_plays_as_a_plan_plays_it_and_replays():
+    from assay.evidence.record import Evidence
+    from assay.games import Settings, Words
+    from assay.targets import torch as target
+
+    game = SupplyChainGame.planned(None, Words(budget="any weights", access="weights"), Settings(confidence=0.9))
+    net, other = target(hidden(TEXT * 8, 8)), target(demo.target().model)
+    events = list(game.rounds([WeightScan(), WeightScan(chance=1e-9)], [object()], net, seed=0))
+    found = [event for event in events if isinstance(event, Evidence)]
+    assert [e.kind for e in found] == ["played", "played", "not run"]
+    assert found[0].bounds[0].confidence == 0.9
+    assert (game.replay(found[0], net).held, game.replay(found[0], other).held) == (1, 0)
+    assert game.replay(found[1], net).total == 0  # that scan had other settings

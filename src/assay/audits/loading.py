@@ -139,8 +139,16 @@ def _torch(plan: TargetPlan, folder: Path) -> Target:
         outputs="probabilities" if plan.outputs == "probabilities" else "logits",
         name=plan.name or plan.load.rpartition(":")[2],
         batch=plan.batch,
-        provenance=(("pickle", "allowed"),) if plan.allow_pickle else (),
+        provenance=_origin(plan, folder),
     )
+
+
+def _origin(plan: TargetPlan, folder: Path) -> tuple[tuple[str, str], ...]:
+    """Whether a pickle was allowed, and in what format the weights came."""
+    from assay.targets.weights import file_format
+
+    allowed = (("pickle", "allowed"),) if plan.allow_pickle else ()
+    return (*allowed, ("format", file_format(folder / plan.weights))) if plan.weights else allowed
 
 
 def _moved(model: nn.Module, device: str) -> nn.Module:

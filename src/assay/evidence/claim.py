@@ -19,7 +19,8 @@ _GRAMMAR = re.compile(
     r"^\s*(?P<quantity>[^<>]*[^<>=\s])\s*(?P<op>>=|<=)\s*(?P<level>\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*(?P<percent>%?)\s*$"
 )
 
-VOIDING = frozenset({"DBT101", "DBT102", "DBT103", "DBT104", "DBT105", "DBT106", "DBT107", "DBT108", "DBT110"})
+VOIDING = frozenset({"DBT101", "DBT102", "DBT103", "DBT104", "DBT105", "DBT106", "DBT107", "DBT108", "DBT110",
+                     "PRV330"})
 """Doubts under which a demonstrated side that broke nothing is no evidence that the claim stands."""
 
 
@@ -114,7 +115,7 @@ class Claim:
             return self._say("undecided", f"the evaluation is in doubt: {doubt}")
         if missing:
             return self._say("undecided", f"{missing[0].attack} could not run")
-        e, b = sound[0]
+        e, b = min(sound, key=lambda pair: abs(self._read(pair[1]) - self.level))
         return self._say("standing", f"not broken: {e.attack} shows {self._sentence(b)}; not proven either")
 
     @property

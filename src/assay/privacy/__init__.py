@@ -10,6 +10,11 @@ if TYPE_CHECKING:
     from assay.numerics.ensembles import Recipe as Recipe
     from assay.numerics.ensembles import mirror as mirror
     from assay.numerics.ensembles import random_mirror as random_mirror
+    from assay.privacy.attacks.attribute_inference import CSMIA as CSMIA
+    from assay.privacy.attacks.attribute_inference import Attribute as Attribute
+    from assay.privacy.attacks.attribute_inference import Imputation as Imputation
+    from assay.privacy.attacks.attribute_inference import Imputer as Imputer
+    from assay.privacy.attacks.attribute_inference import PriorTimesConfidence as PriorTimesConfidence
     from assay.privacy.attacks.conjugate_lira import ConjugateLiRA as ConjugateLiRA
     from assay.privacy.attacks.discoverable import DiscoverableExtraction as DiscoverableExtraction
     from assay.privacy.attacks.exfiltration.capacity import CapacityAbuse as CapacityAbuse
@@ -31,7 +36,18 @@ if TYPE_CHECKING:
     from assay.privacy.attacks.loss import Gap as Gap
     from assay.privacy.attacks.loss import LossThreshold as LossThreshold
     from assay.privacy.attacks.loss import ModifiedEntropy as ModifiedEntropy
+    from assay.privacy.attacks.model_inversion import MIFace as MIFace
+    from assay.privacy.attacks.model_inversion import Prior as Prior
+    from assay.privacy.attacks.model_inversion import PriorInversion as PriorInversion
+    from assay.privacy.attacks.model_inversion import ScoreInversion as ScoreInversion
+    from assay.privacy.attacks.property_inference import QueryProfile as QueryProfile
+    from assay.privacy.attacks.property_inference import SortedWeights as SortedWeights
+    from assay.privacy.attacks.property_inference import WeightPaths as WeightPaths
     from assay.privacy.attacks.rmia import RMIA as RMIA
+    from assay.privacy.attacks.truth_serum import AttributeTruthSerum as AttributeTruthSerum
+    from assay.privacy.attacks.truth_serum import TruthSerum as TruthSerum
+    from assay.privacy.attacks.truth_serum import UntargetedTruthSerum as UntargetedTruthSerum
+    from assay.privacy.attacks.truth_serum import attribute_scores as attribute_scores
     from assay.privacy.auditing.adversaries import APIAccess as APIAccess
     from assay.privacy.auditing.adversaries import StaticInput as StaticInput
     from assay.privacy.auditing.audit import audit as audit
@@ -44,6 +60,10 @@ if TYPE_CHECKING:
     from assay.privacy.auditing.one_run import OneRun as OneRun
     from assay.privacy.auditing.result import AuditResult as AuditResult
     from assay.privacy.auditing.steps import Steps as Steps
+    from assay.privacy.auditing.thresholds import Bonferroni as Bonferroni
+    from assay.privacy.auditing.thresholds import Explicit as Explicit
+    from assay.privacy.auditing.thresholds import MultiSplit as MultiSplit
+    from assay.privacy.auditing.thresholds import Split as Split
     from assay.privacy.auditing.thresholds import audit_scores as audit_scores
     from assay.privacy.canaries import Blank as Blank
     from assay.privacy.canaries import Canaries as Canaries
@@ -51,24 +71,33 @@ if TYPE_CHECKING:
     from assay.privacy.canaries import Natural as Natural
     from assay.privacy.canaries import OutOfDistribution as OutOfDistribution
     from assay.privacy.canaries import WorstOf as WorstOf
+    from assay.privacy.defenses.dpftrl import DPFTRL as DPFTRL
     from assay.privacy.defenses.dpsgd import DPSGD as DPSGD
     from assay.privacy.defenses.outputs import RoundScores as RoundScores
     from assay.privacy.defenses.outputs import SoftScores as SoftScores
     from assay.privacy.defenses.outputs import TopK as TopK
+    from assay.privacy.defenses.pate import PATE as PATE
+    from assay.privacy.defenses.pate import Taught as Taught
+    from assay.privacy.defenses.public_features import PublicFeatures as PublicFeatures
     from assay.privacy.defenses.regularizing import Distillation as Distillation
     from assay.privacy.defenses.regularizing import EarlyStopping as EarlyStopping
     from assay.privacy.defenses.scattering import Scattering as Scattering
+    from assay.privacy.defenses.scatternet import ScatterNet as ScatterNet
     from assay.privacy.defenses.weight_changes import QuantizeWeights as QuantizeWeights
     from assay.privacy.defenses.weight_changes import RandomizeLowBits as RandomizeLowBits
     from assay.privacy.defenses.weight_changes import WeightNoise as WeightNoise
     from assay.privacy.defenses.weight_scan import Scan as Scan
     from assay.privacy.defenses.weight_scan import WeightScan as WeightScan
+    from assay.privacy.games.attribute_inference import AttributeGame as AttributeGame
+    from assay.privacy.games.auditing import AuditGame as AuditGame
     from assay.privacy.games.discovery import DiscoveryGame as DiscoveryGame
     from assay.privacy.games.exfiltration import ExfiltrationGame as ExfiltrationGame
     from assay.privacy.games.exposure import ExposureGame as ExposureGame
     from assay.privacy.games.extraction import ExtractionGame as ExtractionGame
     from assay.privacy.games.gradient_inversion import GradientInversionGame as GradientInversionGame
     from assay.privacy.games.membership import MembershipGame as MembershipGame
+    from assay.privacy.games.model_inversion import ModelInversionGame as ModelInversionGame
+    from assay.privacy.games.property_inference import PropertyGame as PropertyGame
     from assay.privacy.games.supply_chain import SupplyChainGame as SupplyChainGame
     from assay.privacy.language import Questioned as Questioned
     from assay.privacy.mechanisms import Composed as Composed
@@ -113,8 +142,14 @@ if TYPE_CHECKING:
 _LAZY = {
     "APIAccess": ("assay.privacy.auditing.adversaries", "APIAccess"),
     "Accountant": ("assay.privacy.proofs.accountant", "Accountant"),
+    "Attribute": ("assay.privacy.attacks.attribute_inference", "Attribute"),
+    "AttributeGame": ("assay.privacy.games.attribute_inference", "AttributeGame"),
+    "AttributeTruthSerum": ("assay.privacy.attacks.truth_serum", "AttributeTruthSerum"),
+    "AuditGame": ("assay.privacy.games.auditing", "AuditGame"),
     "AuditResult": ("assay.privacy.auditing.result", "AuditResult"),
     "Blank": ("assay.privacy.canaries", "Blank"),
+    "Bonferroni": ("assay.privacy.auditing.thresholds", "Bonferroni"),
+    "CSMIA": ("assay.privacy.attacks.attribute_inference", "CSMIA"),
     "CalibratedLoss": ("assay.privacy.attacks.loss", "CalibratedLoss"),
     "Canaries": ("assay.privacy.canaries", "Canaries"),
     "CapacityAbuse": ("assay.privacy.attacks.exfiltration.capacity", "CapacityAbuse"),
@@ -124,6 +159,7 @@ _LAZY = {
     "CorrelatedValues": ("assay.privacy.attacks.exfiltration.correlated", "CorrelatedValues"),
     "CosineInversion": ("assay.privacy.attacks.gradient_inversion", "CosineInversion"),
     "DLG": ("assay.privacy.attacks.gradient_inversion", "DLG"),
+    "DPFTRL": ("assay.privacy.defenses.dpftrl", "DPFTRL"),
     "DPSGD": ("assay.privacy.defenses.dpsgd", "DPSGD"),
     "DecayingTemperature": ("assay.privacy.sampling", "DecayingTemperature"),
     "DiscoverableExtraction": ("assay.privacy.attacks.discoverable", "DiscoverableExtraction"),
@@ -132,6 +168,7 @@ _LAZY = {
     "EarlyStopping": ("assay.privacy.defenses.regularizing", "EarlyStopping"),
     "Exact": ("assay.privacy.auditing.counts", "Exact"),
     "ExfiltrationGame": ("assay.privacy.games.exfiltration", "ExfiltrationGame"),
+    "Explicit": ("assay.privacy.auditing.thresholds", "Explicit"),
     "Exposure": ("assay.privacy.attacks.exposure", "Exposure"),
     "ExposureGame": ("assay.privacy.games.exposure", "ExposureGame"),
     "Extracted": ("assay.privacy.attacks.extraction", "Extracted"),
@@ -143,6 +180,8 @@ _LAZY = {
     "GaussianCurve": ("assay.privacy.auditing.counts", "GaussianCurve"),
     "GradientCanary": ("assay.privacy.auditing.insiders", "GradientCanary"),
     "GradientInversionGame": ("assay.privacy.games.gradient_inversion", "GradientInversionGame"),
+    "Imputation": ("assay.privacy.attacks.attribute_inference", "Imputation"),
+    "Imputer": ("assay.privacy.attacks.attribute_inference", "Imputer"),
     "IntermediateModels": ("assay.privacy.auditing.insiders", "IntermediateModels"),
     "LabelOnly": ("assay.privacy.attacks.label_only", "LabelOnly"),
     "LiRA": ("assay.privacy.attacks.lira", "LiRA"),
@@ -150,23 +189,33 @@ _LAZY = {
     "LossThreshold": ("assay.privacy.attacks.loss", "LossThreshold"),
     "LowBits": ("assay.privacy.attacks.exfiltration.low_bits", "LowBits"),
     "Lowercase": ("assay.privacy.ranking", "Lowercase"),
+    "MIFace": ("assay.privacy.attacks.model_inversion", "MIFace"),
     "MaliciousData": ("assay.privacy.auditing.insiders", "MaliciousData"),
     "MembershipGame": ("assay.privacy.games.membership", "MembershipGame"),
     "Mislabeled": ("assay.privacy.canaries", "Mislabeled"),
+    "ModelInversionGame": ("assay.privacy.games.model_inversion", "ModelInversionGame"),
     "ModifiedEntropy": ("assay.privacy.attacks.loss", "ModifiedEntropy"),
+    "MultiSplit": ("assay.privacy.auditing.thresholds", "MultiSplit"),
     "Natural": ("assay.privacy.canaries", "Natural"),
     "OneRun": ("assay.privacy.auditing.one_run", "OneRun"),
     "Operating": ("assay.privacy.rates", "Operating"),
     "OutOfDistribution": ("assay.privacy.canaries", "OutOfDistribution"),
+    "PATE": ("assay.privacy.defenses.pate", "PATE"),
     "People": ("assay.privacy.threat", "People"),
     "PerExample": ("assay.privacy.per_example", "PerExample"),
     "PerStep": ("assay.privacy.auditing.counts", "PerStep"),
     "Perplexity": ("assay.privacy.ranking", "Perplexity"),
     "Pipeline": ("assay.privacy.pipeline", "Pipeline"),
+    "Prior": ("assay.privacy.attacks.model_inversion", "Prior"),
+    "PriorInversion": ("assay.privacy.attacks.model_inversion", "PriorInversion"),
+    "PriorTimesConfidence": ("assay.privacy.attacks.attribute_inference", "PriorTimesConfidence"),
     "Private": ("assay.privacy.private", "Private"),
     "Procedure": ("assay.privacy.private", "Procedure"),
     "Prompts": ("assay.privacy.attacks.extraction", "Prompts"),
+    "PropertyGame": ("assay.privacy.games.property_inference", "PropertyGame"),
+    "PublicFeatures": ("assay.privacy.defenses.public_features", "PublicFeatures"),
     "QuantizeWeights": ("assay.privacy.defenses.weight_changes", "QuantizeWeights"),
+    "QueryProfile": ("assay.privacy.attacks.property_inference", "QueryProfile"),
     "Questioned": ("assay.privacy.language", "Questioned"),
     "RMIA": ("assay.privacy.attacks.rmia", "RMIA"),
     "RandomizeLowBits": ("assay.privacy.defenses.weight_changes", "RandomizeLowBits"),
@@ -179,7 +228,9 @@ _LAZY = {
     "RoundScores": ("assay.privacy.defenses.outputs", "RoundScores"),
     "SampledGaussian": ("assay.privacy.mechanisms", "SampledGaussian"),
     "Scan": ("assay.privacy.defenses.weight_scan", "Scan"),
+    "ScatterNet": ("assay.privacy.defenses.scatternet", "ScatterNet"),
     "Scattering": ("assay.privacy.defenses.scattering", "Scattering"),
+    "ScoreInversion": ("assay.privacy.attacks.model_inversion", "ScoreInversion"),
     "Scores": ("assay.privacy.rates", "Scores"),
     "Secret": ("assay.privacy.planting", "Secret"),
     "Shadows": ("assay.privacy.shadows", "Shadows"),
@@ -187,17 +238,24 @@ _LAZY = {
     "Signals": ("assay.privacy.signals", "Signals"),
     "Signs": ("assay.privacy.attacks.exfiltration.signs", "Signs"),
     "SoftScores": ("assay.privacy.defenses.outputs", "SoftScores"),
+    "SortedWeights": ("assay.privacy.attacks.property_inference", "SortedWeights"),
+    "Split": ("assay.privacy.auditing.thresholds", "Split"),
     "StaticInput": ("assay.privacy.auditing.adversaries", "StaticInput"),
     "Steps": ("assay.privacy.auditing.steps", "Steps"),
     "SupplyChainGame": ("assay.privacy.games.supply_chain", "SupplyChainGame"),
+    "Taught": ("assay.privacy.defenses.pate", "Taught"),
     "TextCanary": ("assay.privacy.planting", "TextCanary"),
     "TopK": ("assay.privacy.defenses.outputs", "TopK"),
     "TopKSampling": ("assay.privacy.sampling", "TopKSampling"),
+    "TruthSerum": ("assay.privacy.attacks.truth_serum", "TruthSerum"),
+    "UntargetedTruthSerum": ("assay.privacy.attacks.truth_serum", "UntargetedTruthSerum"),
     "WeightNoise": ("assay.privacy.defenses.weight_changes", "WeightNoise"),
+    "WeightPaths": ("assay.privacy.attacks.property_inference", "WeightPaths"),
     "WeightScan": ("assay.privacy.defenses.weight_scan", "WeightScan"),
     "Window": ("assay.privacy.ranking", "Window"),
     "WorstOf": ("assay.privacy.canaries", "WorstOf"),
     "Zlib": ("assay.privacy.ranking", "Zlib"),
+    "attribute_scores": ("assay.privacy.attacks.truth_serum", "attribute_scores"),
     "audit": ("assay.privacy.auditing.audit", "audit"),
     "audit_scores": ("assay.privacy.auditing.thresholds", "audit_scores"),
     "balanced_keep": ("assay.privacy.signals", "balanced_keep"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -80,7 +82,7 @@ class Procedure:
 
     Attributes:
         trainer: how to train.
-        init: builds the module that training starts from; evidence knows it by its name.
+        init: builds the module that training starts from; evidence knows it by its name and source.
         delta: at which the procedure claims its ε.
     """
 
@@ -90,7 +92,12 @@ class Procedure:
     start: str = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "start", str(getattr(self.init, "__qualname__", type(self.init).__name__)))
+        name = str(getattr(self.init, "__qualname__", type(self.init).__name__))
+        try:
+            source = hashlib.sha256(inspect.getsource(self.init).encode()).hexdigest()[:16]
+        except (OSError, TypeError):  # written at a prompt, or no function at all
+            source = ""
+        object.__setattr__(self, "start", f"{name} {source}".rstrip())
 
     def __call__(self, data: Examples, seed: int) -> nn.Module:
         """The trained module."""

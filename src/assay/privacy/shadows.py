@@ -95,7 +95,8 @@ class Shadows:
         """What :meth:`save` wrote, of modules that ``init`` makes."""
         with safe_open(file, "pt") as opened:
             about = opened.metadata()
-            tensors_ = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            names = list(opened.keys())
+            tensors_ = {name: opened.get_tensor(name) for name in names}
         keep = tensors_.pop("keep").numpy()
         how, width = json.loads(about["plan"])
         parameters = {name.removeprefix("parameters/"): tensor for name, tensor in tensors_.items()}

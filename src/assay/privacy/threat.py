@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from assay.errors import ConfigError, nearest
-from assay.privacy.canaries import Blank, Mislabeled, OutOfDistribution, Planter
+from assay.privacy.canaries import Blank, Mislabeled, Natural, OutOfDistribution, Planter
 from assay.targets.access import Access
 from assay.threats import ThreatModel
 
 MEMBERSHIP = "membership"
 
-_KINDS: dict[str, type[Blank] | type[Mislabeled] | type[OutOfDistribution]] = {
-    "blank": Blank, "mislabeled": Mislabeled, "out-of-distribution": OutOfDistribution,
+_KINDS: dict[str, type[Blank] | type[Mislabeled] | type[Natural] | type[OutOfDistribution]] = {
+    "blank": Blank, "mislabeled": Mislabeled, "natural": Natural, "out-of-distribution": OutOfDistribution,
 }
 
 
@@ -23,7 +23,7 @@ class People:
 
     Attributes:
         canaries: what is planted; ``None`` for the pool as it is.
-        text: how evidence and plans call it: ``natural``, ``mislabeled 100``.
+        text: how evidence and plans call it: ``natural``, ``natural 250``, ``mislabeled 100``.
     """
 
     canaries: Planter | None
@@ -47,7 +47,7 @@ class People:
         if word == "natural" and not count:
             return cls.of(None)
         if word not in _KINDS:
-            raise ConfigError("PRV112", f"cannot read the budget {text!r}{nearest(word, ['natural', *_KINDS])}")
+            raise ConfigError("PRV112", f"cannot read the budget {text!r}{nearest(word, _KINDS)}")
         if not count.isdigit() or not int(count):
             raise ConfigError("PRV112", f"how many canaries is {count!r}, in the budget {text!r}?")
         return cls.of(_KINDS[word](int(count)))

@@ -200,7 +200,8 @@ def bracket(quantity: str, found: Sequence[Evidence], levels: Sequence[Level] = 
     return Bracket(
         quantity=quantity, unit=unit, lower=lower, upper=upper, rising=rising,
         clean=end(CLEAN, AT_MOST, found, unit) if quantity == ROBUST else None,
-        top=1.0 if unit == "share" else _nice_top([v for b in bounds for v in (b.estimate, b.value)]),
+        top=1.0 if unit == "share" else _nice_top([*(v for b in bounds for v in (b.estimate, b.value)),
+                                                   *(level.level for level in levels)]),
         levels=tuple(levels),
     )
 

@@ -17,6 +17,7 @@ from assay.reports import words
 from assay.reports.bracket import Bracket, Curve, End, Level, bracket, curve, end, measured
 from assay.reports.cases import WorstCases
 from assay.reports.coverage import Stage, cover
+from assay.reports.roc import Roc, roc
 from assay.reports.supply import SCAN, Weights, supply
 
 CONTRADICTION = "DBT120"
@@ -92,6 +93,7 @@ class Band:
         brackets: one a quantity that was bounded at the threat's own budget.
         curves: one a quantity that was bounded at several radii.
         facts: quantities that were simply measured, by name.
+        roc: how membership attacks did at every threshold, where there were any.
         contradictions: sentences; more than none is the loudest finding there is.
     """
 
@@ -107,6 +109,7 @@ class Band:
     galleries: tuple[Gallery, ...]
     doubts: tuple[Raised, ...]
     contradictions: tuple[str, ...]
+    roc: Roc | None = None
 
     @property
     def adversary(self) -> str:
@@ -277,7 +280,7 @@ def _band(key: _Key, members: Sequence[Evidence], levels: Mapping[str, Sequence[
         missing=tuple(e for e in members if e.kind == "not run"),
         brackets=brackets, curves=curves, facts=facts, doubts=_doubts(ran),
         galleries=tuple(Gallery(attack=e.attack, cases=examples[e.id]) for e in ran if e.id in examples),
-        contradictions=_contradictions(ran, brackets, curves),
+        contradictions=_contradictions(ran, brackets, curves), roc=roc(ran),
     )
 
 

@@ -42,6 +42,19 @@ def load_weights(model: nn.Module, path: Path, *, allow_pickle: bool = False) ->
         raise ConfigError("CFG141", f"the weights do not fit the model: {said[:300]}", where=path.name) from error
 
 
+def file_format(path: Path) -> str:
+    """What weights came in, by the first bytes and not by the name: ``"safetensors"``, ``"pickle…"``, ``"unknown"``."""
+    with path.open("rb") as file:
+        head = file.read(16)
+    if head[:4] == b"PK\x03\x04":
+        return "pickle in a zip (torch.save)"
+    if head[:1] == b"\x80":
+        return "pickle"
+    if len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
+        return "safetensors"
+    return "unknown"
+
+
 def _read(path: Path, *, allow_pickle: bool) -> object:
     if path.suffix not in _SUFFIXES:
         raise ConfigError("CFG141", f"weights of type {path.suffix!r} are not known", where=path.name,

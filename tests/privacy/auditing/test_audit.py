@@ -8,7 +8,7 @@ import torch
 
 from assay import privacy
 from assay.errors import ConfigError, TargetError
-from assay.privacy.auditing.gaussian import epsilon_of
+from assay.privacy.accounting.gaussian import epsilon_of_gaussian
 
 
 def published(noise: float):
@@ -25,7 +25,7 @@ def published(noise: float):
 
 
 def test_a_gaussian_sum_is_not_refuted_and_a_tenth_of_the_noise_is(digits):
-    claim = (epsilon_of(1.0, 1e-5), 1e-5)
+    claim = (epsilon_of_gaussian(1.0, 1e-5), 1e-5)
     right = privacy.audit(published(1.0), data=digits, claim=claim, runs=400)
     wrong = privacy.audit(published(0.1), data=digits, claim=(2.0, 1e-5), runs=400)
     assert not right.refuted
@@ -74,6 +74,8 @@ def test_guesses_of_one_run_are_the_highest_and_the_lowest():
     scores, member = np.array([5.0, 4.0, 3.0, 2.0, 1.0, 0.0]), np.array([True, True, False, True, False, False])
     found = privacy.OneRun(shares=(0.34, 0.67, 1.0)).guesses(scores, member)
     assert [(one.m, one.made, one.right) for one in found] == [(6, 2, 2), (6, 4, 4), (6, 6, 4)]
+    assert privacy.OneRun().bound(scores[:1], member[:1], delta=1e-5).value == 0
+    assert privacy.OneRun(gaussian=True).bound(scores[:3], member[:3], delta=1e-5).value == 0
 
 
 def test_the_bound_from_scores_at_hand():
@@ -86,9 +88,6 @@ def test_the_bound_from_scores_at_hand():
 def test_a_plain_function_may_be_watched(digits):
     class Watched:
         """Full-batch noisy gradient steps of nothing but the last example's forged gradient."""
-
-        def forward(self, parameters, x):
-            return parameters.reshape(len(parameters), -1, 10)[:, 0, None].expand(-1, len(x), -1)
 
         def __call__(self, x, y, seed, watch=None):
             rng = torch.Generator().manual_seed(seed)
@@ -121,6 +120,5 @@ def test_a_procedure_without_a_forward_is_told_so(digits):
             watch.see(0, torch.zeros(4), torch.zeros(4))
         return lambda z: torch.zeros(len(z), 10)
 
-    train.forward = None
     with pytest.raises(TargetError, match="PRV320"):
         privacy.audit(train, data=digits, claim=(1.0, 1e-5), adversary=privacy.IntermediateModels())

@@ -9,8 +9,8 @@ import pytest
 from scipy.stats import binomtest, norm
 
 from assay.errors import ConfigError
+from assay.privacy.accounting.gaussian import epsilon_of_gaussian
 from assay.privacy.auditing.counts import Counts, Exact, GaussianCurve, PerStep, Rates
-from assay.privacy.auditing.gaussian import delta_of, epsilon_of, mu_of
 from assay.privacy.auditing.steps import Steps
 from assay.privacy.auditing.thresholds import Bonferroni, Explicit, MultiSplit, Split, audit_scores
 
@@ -31,20 +31,6 @@ def test_the_published_audit():
 def test_the_ceiling_of_so_many_runs(runs, ceiling):
     exact = Exact()
     assert exact.epsilon(exact.best(runs, runs), delta=1e-5, error=0.05) == pytest.approx(ceiling, abs=6e-3)
-
-
-@pytest.mark.parametrize(("mu", "epsilon"), [(0.5, 1.993), (1.0, 4.377), (2.0, 9.997)])
-def test_the_curve_of_a_gaussian(mu, epsilon):
-    assert epsilon_of(mu, 1e-5) == pytest.approx(epsilon, abs=5e-4)
-    assert mu_of(epsilon_of(mu, 1e-5), 1e-5) == pytest.approx(mu, rel=1e-9)
-    assert delta_of(mu, epsilon_of(mu, 1e-5)) == pytest.approx(1e-5, rel=1e-6)
-
-
-def test_the_curve_where_it_ends():
-    assert epsilon_of(1.0, 0.5) == 0
-    assert epsilon_of(1.0, 0.0) == math.inf
-    assert mu_of(1.0, 0.0) == 0
-    assert delta_of(0.0, 1.0) == 0
 
 
 def test_the_rates_are_clopper_and_pearsons_and_both_directions_count():
@@ -86,7 +72,7 @@ def gaussian_audits(method, threshold, runs, audits=AUDITS, mu=1.0):
     found = []
     for seed in range(audits):
         rng = np.random.default_rng((2, seed))
-        found.append(audit_scores(rng.normal(mu, 1, runs), rng.normal(0, 1, runs), claim=(epsilon_of(mu, 1e-5), 1e-5),
+        found.append(audit_scores(rng.normal(mu, 1, runs), rng.normal(0, 1, runs), claim=(epsilon_of_gaussian(mu, 1e-5), 1e-5),
                             method=method, threshold=threshold, seed=seed))
     return found
 
@@ -151,6 +137,12 @@ def test_the_result_in_words():
     assert blind.blind
     assert "could not have been refuted by so few guesses" in str(blind)
     assert "the claim of 2 stands" in str(audit_scores(np.ones(100), np.ones(100), claim=(2, 1e-5), threshold=Explicit(0.5)))
+
+
+def test_no_gaussian_keeps_a_delta_of_zero():
+    found = audit_scores(np.ones(100), np.zeros(100), claim=(3, 0.0), method=GaussianCurve(), threshold=Explicit(0.5))
+    assert found.refuted
+    assert str(found).startswith("epsilon is at least infinite")
 
 
 def test_scores_may_be_low_where_the_example_was_in():

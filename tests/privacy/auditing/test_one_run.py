@@ -9,7 +9,7 @@ import pytest
 from scipy.special import expit
 from scipy.stats import binom
 
-from assay.privacy.auditing.gaussian import epsilon_of
+from assay.privacy.accounting.gaussian import epsilon_of_gaussian
 from assay.privacy.auditing.one_run import (
     Guesses,
     gaussian_one_run_epsilon,
@@ -94,7 +94,7 @@ def test_delta_is_paid_for():
 def test_the_claimed_confidence_is_kept_for_a_gaussian_mechanism(estimate, share):
     """500 audits of one run each: 400 canaries, each seen through the Gaussian mechanism with μ = 1."""
     audits, m, mu = 500, 400, 1.0
-    truth, exceeded, found = epsilon_of(mu, 1e-5), 0, []
+    truth, exceeded, found = epsilon_of_gaussian(mu, 1e-5), 0, []
     for seed in range(audits):
         rng = np.random.default_rng((6, seed))
         member = rng.random(m) < 0.5

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from assay.privacy.accounting.gaussian import epsilon_of_gaussian
 from assay.privacy.auditing.counts import Counts, Exact, PerStep
-from assay.privacy.auditing.gaussian import epsilon_of
 from assay.privacy.auditing.steps import Steps
 
 
@@ -29,9 +29,9 @@ def test_a_run_of_steps_lies_just_below_an_accountants_bound(rate, noise, count,
 
 
 def test_without_subsampling_a_run_is_one_gaussian():
-    assert Steps(rate=1.0, count=20).epsilon(5.0, 1e-5) == pytest.approx(epsilon_of(math.sqrt(20) / 5, 1e-5), rel=1e-12)
+    assert Steps(rate=1.0, count=20).epsilon(5.0, 1e-5) == pytest.approx(epsilon_of_gaussian(math.sqrt(20) / 5, 1e-5), rel=1e-12)
     nearly = Steps(rate=0.999999, count=20).epsilon(5.0, 1e-5)
-    assert nearly == pytest.approx(epsilon_of(math.sqrt(20) / 5, 1e-5), rel=1e-3)
+    assert nearly == pytest.approx(epsilon_of_gaussian(math.sqrt(20) / 5, 1e-5), rel=1e-3)
 
 
 def test_the_noise_that_a_claim_allows():
@@ -65,8 +65,10 @@ def test_a_handful_of_runs_suffice_where_every_step_is_a_guess():
 
 
 def test_a_plain_gaussian_curve_would_be_wrong_under_subsampling():
-    """Why the curve of the sampled Gaussian: at full rate the same guesses would pass for a larger ε than there is."""
-    counts = Counts(180, 3, 1000, 1000)
-    sampled = PerStep(Steps(rate=0.25, count=100)).epsilon(counts, delta=1e-5, error=0.05)
-    plain = PerStep(Steps(rate=1.0, count=100)).epsilon(counts, delta=1e-5, error=0.05)
-    assert plain > 1.15 * sampled
+    """Why the curve of the sampled Gaussian: read by a plain one, the true rates of a step show more than there is."""
+    sampled, plain, noise, at = Steps(rate=0.25, count=100), Steps(rate=1.0, count=100), 0.8, 1.2
+    false = norm.sf(at / noise)
+    missed = 0.75 * norm.cdf(at / noise) + 0.25 * norm.cdf((at - 1) / noise)
+    right, wrong = (steps.epsilon(1 / float(steps.leak(missed, false)), 1e-5) for steps in (sampled, plain))
+    assert right == pytest.approx(sampled.epsilon(noise, 1e-5), rel=1e-6)
+    assert wrong > 1.05 * right

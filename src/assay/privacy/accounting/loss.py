@@ -30,6 +30,9 @@ DIRECTIONS: tuple[Direction, Direction] = ("remove", "add")
 _EXCESS = 2e-5
 """By how much the grid may raise the mean loss of the whole composition: at most h²/8 a release."""
 
+_COARSEST = 1e-3
+"""The longest step, for few releases that tell little."""
+
 _POINTS = 1 << 22
 """The longest grid. Where losses reach farther, the grid is coarser: still valid, less tight."""
 
@@ -123,7 +126,8 @@ def _grid(releases: Mapping[Release, int]) -> float:
     if not releases or not all(map(_private, releases)):
         return 0.0
     widest = max(np.ptp(_support(release, "remove")) for release in releases)
-    return max(math.sqrt(8 * _EXCESS / sum(releases.values())), float(widest) / (_POINTS / 4))
+    step = min(math.sqrt(8 * _EXCESS / sum(releases.values())), _COARSEST)
+    return max(step, float(widest) / (_POINTS / 4))
 
 
 def _support(release: Release, direction: Direction) -> Floats:

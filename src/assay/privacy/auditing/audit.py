@@ -18,7 +18,7 @@ from assay.privacy.auditing.adversaries import Adversary, APIAccess, StaticInput
 from assay.privacy.auditing.counts import EXACT, Method, PerStep
 from assay.privacy.auditing.insiders import GradientCanary, IntermediateModels, MaliciousData
 from assay.privacy.auditing.one_run import OneRun
-from assay.privacy.auditing.procedure import Procedure, as_procedure, procedure_name, watchable
+from assay.privacy.auditing.procedure import Procedure, as_procedure, differentiable, procedure_name, watchable
 from assay.privacy.auditing.result import AuditResult
 from assay.privacy.auditing.thresholds import Claim, Pick, Rule, checked, pick, verdict
 from assay.privacy.canaries import Canaries, Mislabeled, Planter
@@ -55,6 +55,14 @@ class Seen(NamedTuple):
     outside: Floats
 
 
+class Audited(NamedTuple):
+    """A result, the scores that were judged, and by which rule."""
+
+    result: AuditResult
+    seen: Seen
+    rule: Rule
+
+
 @dataclass(frozen=True, eq=False)
 class Bench:
     """Where the runs are made.
@@ -63,7 +71,7 @@ class Bench:
         procedure: what is under audit.
         x, y: the data without canaries.
         chunk: runs trained at once.
-        steps: whether every step of a run is a score of its own.
+        method: how guesses will become ε: about runs, or about every step of them.
         seed: of everything.
     """
 
@@ -71,19 +79,25 @@ class Bench:
     x: Tensor
     y: Tensor
     chunk: int
-    steps: bool
+    method: Method
     seed: int
 
     def scores(self, choice: Choice, runs: int, stage: int) -> Seen:
-        """Fresh runs, half of them with the canary, as the adversary scores them."""
+        """Fresh runs, half of them with the canary, as the adversary scores them.
+
+        Raises:
+            ConfigError: PRV322 where the method speaks of other steps than the adversary saw.
+        """
         rng = np.random.default_rng((self.seed, stage))
         inside = rng.permutation(np.arange(runs) % 2 == 0)
-        seeds = [int(seed) for seed in rng.integers(2**62, size=runs)]
+        seeds = [int(seed) for seed in rng.integers(2**31, size=runs)]
         parts = [self._chunk(choice, inside[at : at + self.chunk], seeds[at : at + self.chunk])
                  for at in range(0, runs, self.chunk)]
         found = np.concatenate(parts)
-        if not self.steps:
+        if not isinstance(self.method, PerStep):
             found = found.sum(1)
+        elif found.shape[1] != self.method.steps.count:
+            raise ConfigError("PRV322", f"{choice} saw {found.shape[1]} steps, not {self.method.steps.count}")
         return Seen(found[inside].ravel(), found[~inside].ravel())
 
     def _chunk(self, choice: Choice, inside: NDArray[np.bool_], seeds: list[int]) -> Floats:
@@ -134,32 +148,48 @@ def audit(
         seed: of everything.
 
     Raises:
-        ConfigError: PRV310 for a claim that says nothing, PRV311 for too few runs.
+        ConfigError: PRV310 for a claim that says nothing, PRV311 for too few runs, PRV322 for a method about other
+            steps than there are.
         TargetError: PRV321 where an adversary must see steps and the procedure shows none.
     """
     said, procedure = checked(claim), as_procedure(train)
-    bench = Bench(procedure, *data, chunk, isinstance(method, PerStep), seed)
-    ladder = _rungs(procedure, adversary)
+    bench = Bench(procedure, *data, chunk, method, seed)
+    ladder = rungs_of(procedure, adversary)
     if one_run is not None:
         return _once(bench, canary, one_run, said, confidence)
+    choices = choices_of(ladder, canary, data, seed)
+    return audited(bench, choices, said, runs, confidence, threshold).result
+
+
+def audited(
+    bench: Bench, choices: Sequence[Choice], claim: Claim, runs: int, confidence: float,
+    threshold: float | None = None,
+) -> Audited:
+    """Pilot runs of every choice, more of the best one for its threshold, and fresh ones that are judged.
+
+    Raises:
+        ConfigError: PRV311 for too few runs, PRV322 where the method speaks of other steps than there are.
+    """
+    method = bench.method
     if runs < 40:
         raise ConfigError("PRV311", f"{runs} runs")
-    choices = _choices(ladder, canary, data, seed)
     scouts = [bench.scores(choice, _even(runs * PILOT / 2), 2 + at) for at, choice in enumerate(choices)]
     error, left = 1 - confidence, _even(runs * (1 - PILOT))
-    promises = [_pick(seen, method, said, error, left) for seen in scouts]
+    promises = [_pick(seen, method, claim, error, left) for seen in scouts]
     best = max(range(len(choices)), key=lambda at: promises[at].merit)
     more = bench.scores(choices[best], _even(runs * PILOT / 2), 0)
     pooled = Seen(*(np.concatenate(parts) for parts in zip(scouts[best], more)))
-    rule = Rule(threshold) if threshold is not None else _pick(pooled, method, said, error, left).rule
+    rule = Rule(threshold) if threshold is not None else _pick(pooled, method, claim, error, left).rule
     fresh = bench.scores(choices[best], left, 1)
-    return replace(verdict(rule.counts(*fresh), said, method, error), adversary=str(choices[best]))
+    result = verdict(rule.counts(*fresh), claim, method, error)
+    return Audited(replace(result, adversary=str(choices[best])), fresh, rule)
 
 
-def _rungs(procedure: Procedure, adversary: Adversary | Sequence[Adversary] | None) -> tuple[Adversary, ...]:
-    """The adversaries asked for, or all that this procedure can be met by."""
+def rungs_of(procedure: Procedure, adversary: Adversary | Sequence[Adversary] | None) -> tuple[Adversary, ...]:
+    """The adversaries asked for, or all that this procedure can be met by. Raises ``TargetError`` (PRV321)."""
     if adversary is None:
-        return tuple(one for one in LADDER if not one.watches or watchable(procedure))
+        rungs = tuple(one for one in LADDER if not one.watches or watchable(procedure))
+        return tuple(one for one in rungs if not isinstance(one, IntermediateModels) or differentiable(procedure))
     rungs = tuple(adversary) if isinstance(adversary, Sequence) else (adversary,)
     for one in rungs:
         if one.watches and not watchable(procedure):
@@ -167,8 +197,9 @@ def _rungs(procedure: Procedure, adversary: Adversary | Sequence[Adversary] | No
     return rungs
 
 
-def _choices(ladder: Sequence[Adversary], canary: Planter | None, data: tuple[Tensor, Tensor],
-             seed: int) -> list[Choice]:
+def choices_of(
+    ladder: Sequence[Adversary], canary: Planter | None, data: tuple[Tensor, Tensor], seed: int
+) -> list[Choice]:
     """Every adversary with every one of its canaries; a canary that is given replaces those made to stand out."""
     x, y = data
     found = []
@@ -193,7 +224,7 @@ def _once(bench: Bench, canary: Planter | None, judge: OneRun, claim: Claim, con
     member = rng.random(len(planted)) < 0.5
     keep = torch.cat([torch.ones(len(bench.x), dtype=torch.bool), torch.from_numpy(member)])[None]
     x, y = torch.cat([bench.x, planted.x]), torch.cat([bench.y, planted.y])
-    models = bench.procedure.runs(x, y, keep, [int(rng.integers(2**62))])
+    models = bench.procedure.runs(x, y, keep, [int(rng.integers(2**31))])
     with torch.no_grad():
         scores = logit_scale(models(planted.x), planted.y)[0]
     return replace(judge.judged(scores.numpy(), member, claim, confidence), adversary=f"{name_of(planter)} in one run")

@@ -1,38 +1,18 @@
-"""Gaussian differential privacy: a single number μ, and the whole curve of (ε, δ) that it stands for. No torch."""
+"""How right a guesser can be under Gaussian differential privacy, and the search that audits share. No torch."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 
-from scipy.special import log_ndtr, ndtr, ndtri
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
+
+Floats = NDArray[np.float64]
 
 _TOP = 2.0**60
-"""Beyond any epsilon or μ that means something."""
-
-
-def delta_of(mu: float, epsilon: float) -> float:
-    """The δ that belongs to ε under μ-GDP: ``Φ(−ε/μ + μ/2) − e^ε Φ(−ε/μ − μ/2)``.
-
-    Source: Dong, Roth & Su, JRSS B 84 (2022), Corollary 1; the second term by its logarithm, which does not overflow.
-    """
-    if mu <= 0:
-        return 0.0
-    first = float(log_ndtr(-epsilon / mu + mu / 2))
-    second = min(epsilon + float(log_ndtr(-epsilon / mu - mu / 2)), first)
-    return -math.exp(first) * math.expm1(second - first)
-
-
-def epsilon_of(mu: float, delta: float) -> float:
-    """The smallest ε ≥ 0 with :func:`delta_of` at most ``delta``: 4.377 for μ = 1 and δ = 1e-5. Infinite for δ = 0."""
-    if delta_of(mu, 0.0) <= delta:
-        return 0.0
-    return last_true(lambda epsilon: delta_of(mu, epsilon) > delta) if delta > 0 else math.inf
-
-
-def mu_of(epsilon: float, delta: float) -> float:
-    """The largest μ whose mechanism is (ε, δ)-private: the Gaussian that a claim still allows. 0 for δ = 0."""
-    return last_true(lambda mu: delta_of(mu, epsilon) <= delta) if delta > 0 else 0.0
+"""Beyond any epsilon that means something."""
 
 
 def advantage_of(mu: float) -> float:
@@ -40,24 +20,24 @@ def advantage_of(mu: float) -> float:
     return float(ndtr(mu / 2))
 
 
-def mu_of_advantage(share: float) -> float:
-    """The inverse of :func:`advantage_of`; 0 where the share is no better than the coin."""
-    return max(0.0, 2 * float(ndtri(share)))
+def mu_of_advantage(share: Floats) -> Floats:
+    """The inverse of :func:`advantage_of`, of many at once; 0 where a share is no better than the coin."""
+    return np.asarray(np.maximum(0.0, 2 * ndtri(share)))
 
 
-def last_true(holds: Callable[[float], bool], *, first: float = 0.0) -> float:
-    """The largest number from ``first`` on at which a condition still holds that fails from somewhere on, by bisection.
+def last_true(holds: Callable[[float], bool]) -> float:
+    """The largest number from 0 on at which a condition still holds that fails from somewhere on, by bisection.
 
-    ``first`` where it never holds, infinite where it never fails.
+    0 where it never holds, infinite where it never fails.
     """
-    if not holds(first):
-        return first
-    width = 1.0
-    while holds(first + width):
-        width *= 2
-        if width > _TOP:
+    if not holds(0.0):
+        return 0.0
+    high = 1.0
+    while holds(high):
+        high *= 2
+        if high > _TOP:
             return math.inf
-    low, high = first + width / 2 if width > 1 else first, first + width
+    low = high / 2 if high > 1 else 0.0
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if holds(middle) else (low, middle)

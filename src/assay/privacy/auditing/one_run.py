@@ -11,7 +11,8 @@ from scipy.special import expit, ndtr, ndtri
 from scipy.stats import binom
 
 from assay.evidence.bound import CONFIDENCE, Bound
-from assay.privacy.auditing.gaussian import last_true, mu_of
+from assay.privacy.accounting.gaussian import mu_of
+from assay.privacy.auditing.gaussian import last_true
 from assay.privacy.auditing.result import AuditResult
 
 
@@ -121,7 +122,9 @@ class OneRun:
     def guesses(self, scores: NDArray[np.float64], member: NDArray[np.bool_]) -> list[Guesses]:
         """What every share guesses, of scores that are the higher, the likelier the example was in."""
         order, m = np.argsort(scores, kind="stable"), len(scores)
-        halves = sorted({max(1, int(share * m / 2)) for share in self.shares})
+        if m < 2:
+            return [Guesses(m, 0, 0)]
+        halves = sorted({min(max(1, int(share * m / 2)), m // 2) for share in self.shares})
         return [Guesses(m, 2 * half, int(member[order[-half:]].sum() + (~member[order[:half]]).sum()))
                 for half in halves]
 

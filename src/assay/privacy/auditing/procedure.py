@@ -55,7 +55,7 @@ class Procedure(Protocol):
         Args:
             x, y: ``[n, …]`` and int64 ``[n]``.
             keep: bool ``[runs, n]``.
-            seeds: one a run; all that a run draws follows from its own.
+            seeds: one a run, below 2³¹; all that a run draws follows from its own.
             watch: who watches; see :func:`watchable`.
         """
 
@@ -121,7 +121,12 @@ def watchable(procedure: Procedure) -> bool:
     """Whether it lets an adversary watch: a procedure of many runs does, a plain one where it takes ``watch``."""
     if not isinstance(procedure, Alone):
         return True
-    return "watch" in inspect.signature(procedure.train).parameters and hasattr(procedure.train, "forward")
+    return "watch" in inspect.signature(procedure.train).parameters
+
+
+def differentiable(procedure: Procedure) -> bool:
+    """Whether it gives its model as a function of the parameters."""
+    return not isinstance(procedure, Alone) or hasattr(procedure.train, "forward")
 
 
 def procedure_name(train: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from assay.evidence.bound import AT_LEAST, Bound
@@ -66,4 +67,4 @@ class AuditResult:
 
 def _down(value: float) -> str:
     """Two decimals, rounded so that "at least" still holds."""
-    return f"{int(value * 100) / 100:.2f}"
+    return f"{math.floor(value * 100) / 100:.2f}" if math.isfinite(value) else "infinite"

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import logsumexp, ndtr, ndtri
 
-from assay.privacy.auditing.gaussian import epsilon_of, last_true, mu_of
+from assay.privacy.accounting.gaussian import epsilon_of_gaussian, mu_of
+from assay.privacy.auditing.gaussian import last_true
 
 _TAIL = 1e-15
 """The mass that a step may leave out, and the mass of a run that may fold over: 1e-10 of the smallest δ in use."""
@@ -55,7 +56,7 @@ class Steps:
         privacy loss, and every bin's loss is rounded down. The accountants' ε is from above.
         """
         if self.rate >= 1:
-            return epsilon_of(math.sqrt(self.count) / noise, delta)
+            return epsilon_of_gaussian(math.sqrt(self.count) / noise, delta)
         return max(_epsilon_on(_composed(_single(self, noise, way), self.count), delta) for way in (True, False))
 
     def leak(self, missed: Floats | float, false: Floats | float) -> Floats:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from copy import deepcopy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from assay.errors import ConfigError, TrustError
+from assay.privacy.descent import Walk, seeded, started
 from assay.privacy.mechanisms import SampledGaussian
 from assay.privacy.per_example import Clipped, Gradients, Loss, PerExample, cross_entropy, norms_of
 from assay.privacy.private import ACCOUNTANT, Init, Private, Procedure, privately
@@ -65,7 +64,7 @@ class DPSGD:
         average: the decay of an average over the iterates that is returned in place of the last, or 0: free as well.
         rows: how many examples' gradients are in memory at a time.
         guard: takes one example out of every step's batch and refuses to go on where that moves the sum by more than
-            the clip; doubles the cost.
+            the clip; doubles the cost. Not for modules with dropout, whose masks move the sum as well.
     """
 
     noise: float = 1.0
@@ -122,12 +121,11 @@ class DPSGD:
             TrustError: PRV207 where ``guard`` finds a sum that one example moves by more than the clip.
         """
         run = self.mechanism(len(x))
-        with _seeded(seed, x.device):
-            model = (deepcopy(module) if isinstance(module, nn.Module) else module()).to(x.device).train()
+        with seeded(seed, x.device):
+            model = started(module, x)
             work = PerExample(model, loss, self.clip, self.rows)
-            _refuse_mixing(model, x)
             draw, noise = (torch.Generator().manual_seed(2 * seed + k) for k in (0, 1))
-            walk = _Walk(start := work.parameters(), start)
+            walk = Walk(start := work.parameters(), start)
             for step in range(run.steps):
                 rows = (torch.rand(len(x), generator=draw, dtype=torch.float64) < run.rate).nonzero()[:, 0].to(x.device)
                 total = self._sum(work, walk.at, x, y, rows).total
@@ -163,45 +161,8 @@ class DPSGD:
         return (drawn * (self.noise * self.clip)).to(like.device)
 
 
-@dataclass(frozen=True, eq=False)
-class _Walk:
-    """Where the parameters are, their average so far, and how they move."""
-
-    at: dict[str, Tensor]
-    average: dict[str, Tensor]
-    velocity: Mapping[str, Tensor] | None = None
-
-    def moved(self, how: DPSGD, released: Gradients) -> _Walk:
-        """One step along the noised sum over the expected batch."""
-        step = {name: value / how.batch for name, value in released.items()}
-        if self.velocity is not None:
-            step = {name: how.momentum * self.velocity[name] + value for name, value in step.items()}
-        at = {name: value - how.rate * step[name] for name, value in self.at.items()}
-        average = {name: how.average * self.average[name] + (1 - how.average) * at[name] for name in at}
-        return _Walk(at, average if how.average else at, step)
-
-
 def _add(total: dict[str, Tensor], gradient: Gradients, clip: float) -> None:
     """Adds one example's gradient, clipped, to a sum that nobody else holds."""
     norm = float(norms_of((g[None] for g in gradient.values()), 1))
     for name, value in gradient.items():
         total[name] += value * min(1.0, clip / max(norm, 1e-30))
-
-
-def _refuse_mixing(model: nn.Module, x: Tensor) -> None:
-    """Raises PRV205 where an example's output depends on which others stand beside it."""
-    model.eval()
-    with torch.no_grad():
-        few = x[:3].to(next(model.parameters()).dtype) if x.is_floating_point() else x[:3]
-        alone, together = model(few[:1]), model(few)[:1]
-    model.train()
-    if not torch.allclose(alone, together, rtol=1e-3, atol=1e-4):
-        raise ConfigError("PRV205", f"{type(model).__name__} mixes the examples of a batch")
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Torch's global stream under a seed, for initialization and dropout; as it was afterwards."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield

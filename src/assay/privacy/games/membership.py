@@ -18,6 +18,7 @@ from assay.evidence.record import Artefact, Cost, Evidence, content_hash, not_ru
 from assay.games import Forgetful, Memory, Progress, Replay, Settings, Subject, Words, name_of
 from assay.numerics.ensembles import Recipe, mirror
 from assay.privacy.asking import Values, signals
+from assay.privacy.attacks.truth_serum import Poisoner
 from assay.privacy.auditing.one_run import OneRun
 from assay.privacy.canaries import Planter
 from assay.privacy.methods import Inferrer, Sight, shadows_of
@@ -72,6 +73,8 @@ class MembershipGame:
         data: the pool; ``None`` for the procedure's own.
         canaries: what is planted in the pool and asked about, everything else being always in; ``None`` to ask about
             all examples.
+        poison: what the adversary adds to the training data, the same for every model, so that those asked about show
+            more; ``None`` for nothing.
         threat: what the adversary sees of a target.
         targets: how many models are attacked, their answers pooled.
         delta: at which an ε is shown and proved.
@@ -82,6 +85,7 @@ class MembershipGame:
 
     data: Dataset | None = None
     canaries: Planter | None = None
+    poison: Poisoner | None = None
     threat: ThreatModel = field(default_factory=scores)
     targets: int = 1
     delta: float = 1e-5
@@ -91,15 +95,17 @@ class MembershipGame:
     def __post_init__(self) -> None:
         if self.threat.goal != MEMBERSHIP:
             raise ConfigError("THR106", f"the membership game knows no goal {self.threat.goal!r}")
-        if self.canaries is not None:
-            object.__setattr__(self, "threat", replace(self.threat, budget=People.of(self.canaries)))
+        if self.canaries is not None or self.poison is not None:
+            people = People.of(self.canaries)
+            words = f"{people}, poisoned by {name_of(self.poison)}" if self.poison else people.text
+            object.__setattr__(self, "threat", replace(self.threat, budget=People(self.canaries, words)))
 
     @classmethod
     def planned(cls, data: Dataset, words: Words, settings: Settings) -> MembershipGame:
         """The game that a plan describes. Raises ``ConfigError`` (PRV112) for a budget that cannot be read."""
         people = People.parse(words.budget)
         threat = replace(scores(knows=words.knows, queries=words.queries), access=Access.parse(words.access))
-        return cls(data, people.canaries, threat, confidence=settings.confidence)
+        return cls(data, people.canaries, threat=threat, confidence=settings.confidence)
 
     @staticmethod
     def budget_named(text: str) -> str:
@@ -176,6 +182,8 @@ class MembershipGame:
         asked = np.arange(len(pool))
         if self.canaries is not None:
             pool, asked = _planted(pool, self.canaries, _seed(seed, "canaries", 0))
+        if self.poison is not None:
+            pool = _poisoned(pool, self.poison, asked, _seed(seed, "poison", 0))
         rng = np.random.default_rng(_seed(seed, "members", 0))
         members = np.ones((self.targets, len(pool)), dtype=bool)
         members[:, asked] = rng.random((self.targets, len(asked))) < 0.5
@@ -311,6 +319,13 @@ def _planted(pool: Dataset, canaries: Planter, seed: int) -> tuple[Dataset, NDAr
     grown = replace(pool, x=np.concatenate([pool.x, x[new]]), y=np.concatenate([pool.y, y[new]]))
     grown.x[index], grown.y[index] = x, y
     return grown, index
+
+
+def _poisoned(pool: Dataset, poison: Poisoner, asked: NDArray[np.int64], seed: int) -> Dataset:
+    """The pool with the adversary's examples at its end."""
+    classes = len(pool.classes) if pool.classes else int(pool.y.max()) + 1
+    added = poison.poison(pool.x, pool.y, asked, classes=classes, rng=np.random.default_rng(seed))
+    return replace(pool, x=np.concatenate([pool.x, added.x]), y=np.concatenate([pool.y, added.y]))
 
 
 def _seed(seed: int, purpose: str, at: int) -> int:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from assay.errors import DataError
+from assay.data import Dataset
+from assay.errors import DataError, TargetError
 from assay.evidence.bound import AT_LEAST, CONFIDENCE, Bound
 from assay.evidence.record import Artefact, Cost, Doubt, Evidence, Threat
-from assay.games import name_of
+from assay.games import Memory, Progress, Replay, Settings, Words, name_of
 from assay.privacy.defenses.weight_scan import Scan, WeightScan
-from assay.privacy.trial import evidence
+from assay.privacy.trial import evidence, one_by_one
 from assay.targets.base import WhiteBox
+from assay.targets.weights import file_format
 
 READABLE = "bytes readable in the weights"
+ANYTHING = "any weights"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +42,39 @@ class SupplyChainGame:
     @property
     def threat(self) -> Threat:
         """A trainer who hides data in the weights."""
-        return Threat(goal="hide data in the weights", access="weights", budget="any weights", knows=("training",))
+        return Threat(goal="hide data in the weights", access="weights", budget=ANYTHING, knows=("training",))
+
+    @classmethod
+    def planned(cls, data: Dataset, words: Words, settings: Settings) -> SupplyChainGame:
+        """The game that a plan describes, whatever its data."""
+        return cls(confidence=settings.confidence)
+
+    @staticmethod
+    def budget_named(text: str) -> str:
+        """Nothing limits what a trainer may do to weights."""
+        return ANYTHING
+
+    def rounds(
+        self, attacks: Sequence[WeightScan], proofs: Sequence[Any], target: Any, *, seed: int,
+        memory: Memory | None = None,
+    ) -> Iterator[Progress | Evidence]:
+        """Every scan by itself."""
+        yield from one_by_one(self, attacks, proofs, target, seed=seed)
+
+    def replay(self, found: Evidence, target: WhiteBox) -> Replay:
+        """Whether a fresh scan says what the evidence says. Its settings are the evidence's where they are default."""
+        if "scan" not in found.artefacts or found.attack != name_of(WeightScan()):
+            return Replay(0, 0, "the scan had other settings than the default")
+        fresh = _artefacts(WeightScan().scan(target.module()))["scan"]
+        return Replay(int(fresh.sha256 == found.artefacts["scan"].sha256), 1)
 
     def play(self, attack: WeightScan, target: WhiteBox, *, seed: int) -> Evidence:
-        """What the scan sees; ``seed`` changes nothing."""
+        """What the scan sees; ``seed`` changes nothing. Raises ``TargetError`` (TGT150) where there are no weights."""
+        if not isinstance(target, WhiteBox):
+            raise TargetError("TGT150", f"{getattr(target, 'name', target)} is no network")
         started = time.perf_counter()
         scan = attack.scan(target.module())
-        wrapper = file_format(self.file) if self.file else "in memory"
+        wrapper = file_format(self.file) if self.file else target.fingerprint().get("format", "in memory")
         findings = list(scan.findings)
         if wrapper.startswith("pickle"):
             findings.append(Doubt("PRV615", f"the weights came as {wrapper}"))
@@ -64,19 +94,6 @@ class SupplyChainGame:
     def prove(self, proof: Any, target: WhiteBox, *, seed: int) -> Evidence:
         """Nothing proves weights clean. Raises ``DataError`` (PRV602)."""
         raise DataError("PRV602", f"{name_of(proof)} proves nothing about weights from elsewhere")
-
-
-def file_format(path: Path) -> str:
-    """What the file is by its first bytes, not by its name: ``"safetensors"``, ``"pickle …"`` or ``"unknown"``."""
-    with path.open("rb") as file:
-        head = file.read(16)
-    if head[:4] == b"PK\x03\x04":
-        return "pickle in a zip (torch.save)"
-    if head[:1] == b"\x80":
-        return "pickle"
-    if len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
-        return "safetensors"
-    return "unknown"
 
 
 def _artefacts(scan: Scan) -> dict[str, Artefact]:
