@@ -257,6 +257,8 @@ CARDS: tuple[Card, ...] = (
     Card(name="privacy.supply-chain", kind="game", entry="assay.privacy.games.supply_chain:SupplyChainGame",
          summary="Data that somebody else hid in the weights."),
     _leak("weight-scan", "defenses.weight_scan:WeightScan", "A search for data hidden in weights.", needs="weights"),
+    _private("fine-tune", "defenses.fine_tuning:FineTune", "A network that one was given, trained on by oneself.",
+             stage="model"),
 )
 """The rows of the house itself."""
 
