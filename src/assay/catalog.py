@@ -358,7 +358,7 @@ def find(name: str, *, kind: Kind | None = None, wing: str = "", where: str = ""
     for card in table:
         if name == card.name or (name == card.method and wing in ("", card.wing)):
             return card
-    known = [card.method if wing else card.name for card in table]
+    known = [card.method if wing else card.name for card in table if wing in ("", card.wing)]
     raise ConfigError("CFG131", f"there is no {kind or 'method'} called {name!r}{nearest(name, known)}", where=where)
 
 
