@@ -60,6 +60,10 @@ if TYPE_CHECKING:
     from assay.privacy.auditing.one_run import OneRun as OneRun
     from assay.privacy.auditing.result import AuditResult as AuditResult
     from assay.privacy.auditing.steps import Steps as Steps
+    from assay.privacy.auditing.thresholds import Bonferroni as Bonferroni
+    from assay.privacy.auditing.thresholds import Explicit as Explicit
+    from assay.privacy.auditing.thresholds import MultiSplit as MultiSplit
+    from assay.privacy.auditing.thresholds import Split as Split
     from assay.privacy.auditing.thresholds import audit_scores as audit_scores
     from assay.privacy.canaries import Blank as Blank
     from assay.privacy.canaries import Canaries as Canaries
@@ -145,6 +149,7 @@ _LAZY = {
     "AuditGame": ("assay.privacy.games.auditing", "AuditGame"),
     "AuditResult": ("assay.privacy.auditing.result", "AuditResult"),
     "Blank": ("assay.privacy.canaries", "Blank"),
+    "Bonferroni": ("assay.privacy.auditing.thresholds", "Bonferroni"),
     "CSMIA": ("assay.privacy.attacks.attribute_inference", "CSMIA"),
     "CalibratedLoss": ("assay.privacy.attacks.loss", "CalibratedLoss"),
     "Canaries": ("assay.privacy.canaries", "Canaries"),
@@ -164,6 +169,7 @@ _LAZY = {
     "EarlyStopping": ("assay.privacy.defenses.regularizing", "EarlyStopping"),
     "Exact": ("assay.privacy.auditing.counts", "Exact"),
     "ExfiltrationGame": ("assay.privacy.games.exfiltration", "ExfiltrationGame"),
+    "Explicit": ("assay.privacy.auditing.thresholds", "Explicit"),
     "Exposure": ("assay.privacy.attacks.exposure", "Exposure"),
     "ExposureGame": ("assay.privacy.games.exposure", "ExposureGame"),
     "Extracted": ("assay.privacy.attacks.extraction", "Extracted"),
@@ -191,6 +197,7 @@ _LAZY = {
     "Mislabeled": ("assay.privacy.canaries", "Mislabeled"),
     "ModelInversionGame": ("assay.privacy.games.model_inversion", "ModelInversionGame"),
     "ModifiedEntropy": ("assay.privacy.attacks.loss", "ModifiedEntropy"),
+    "MultiSplit": ("assay.privacy.auditing.thresholds", "MultiSplit"),
     "Natural": ("assay.privacy.canaries", "Natural"),
     "OneRun": ("assay.privacy.auditing.one_run", "OneRun"),
     "Operating": ("assay.privacy.rates", "Operating"),
@@ -234,6 +241,7 @@ _LAZY = {
     "Signs": ("assay.privacy.attacks.exfiltration.signs", "Signs"),
     "SoftScores": ("assay.privacy.defenses.outputs", "SoftScores"),
     "SortedWeights": ("assay.privacy.attacks.property_inference", "SortedWeights"),
+    "Split": ("assay.privacy.auditing.thresholds", "Split"),
     "StaticInput": ("assay.privacy.auditing.adversaries", "StaticInput"),
     "Steps": ("assay.privacy.auditing.steps", "Steps"),
     "SupplyChainGame": ("assay.privacy.games.supply_chain", "SupplyChainGame"),

@@ -49,7 +49,8 @@ class PerExample:
 
     A module that is one linear layer (flattening aside) has them in closed form: the gradient of an example is the
     outer product of ``∂loss/∂z`` and the input, so its norm is the product of theirs, and the sum is one matrix
-    product. Any other module goes through ``vmap`` of ``grad``, in which an example is a batch by itself.
+    product. Any other module goes through ``vmap`` of ``grad``, in which an example is a batch by itself. A gradient
+    that is not finite cannot be clipped: it is left out, or one example would make the sum infinite.
 
     Attributes:
         module: in training mode; its parameters are read, never written.
@@ -116,8 +117,10 @@ class PerExample:
     def _mapped(self, parameters: Gradients, x: Tensor, y: Tensor) -> Clipped:
         gradients = self.each(parameters, x, y)
         norms = norms_of(gradients.values(), len(x))
-        share = self._share(norms)
-        return Clipped({name: torch.tensordot(share.to(g.dtype), g, 1) for name, g in gradients.items()}, norms)
+        kept = norms.isfinite()
+        share = self._share(norms[kept])
+        return Clipped({name: torch.tensordot(share.to(g.dtype), g if kept.all() else g[kept], 1)
+                        for name, g in gradients.items()}, norms)
 
     def _linear(self, parameters: Gradients, x: Tensor, y: Tensor) -> Clipped:
         """Two matrix products: the outputs, and the weighted sum of outer products (Goodfellow, 2015)."""
@@ -127,7 +130,9 @@ class PerExample:
             (slope,) = torch.autograd.grad(self.loss(outputs, y).sum(), outputs)
         lengths = torch.linalg.vector_norm(x, dim=1).square() + len(bias)  # a bias sees a constant input of one
         norms = torch.linalg.vector_norm(slope, dim=1) * lengths.sqrt()
-        slope = slope * self._share(norms)[:, None]
+        if not (kept := norms.isfinite()).all():
+            x, slope = x[kept], slope[kept]
+        slope = slope * self._share(norms[kept])[:, None]
         return Clipped({weight: slope.T @ x, **{name: slope.sum(0) for name in bias}}, norms)
 
     def _share(self, norms: Tensor) -> Tensor:

@@ -65,8 +65,10 @@ def test_a_handful_of_runs_suffice_where_every_step_is_a_guess():
 
 
 def test_a_plain_gaussian_curve_would_be_wrong_under_subsampling():
-    """Why the curve of the sampled Gaussian: at full rate the same guesses would pass for a larger ε than there is."""
-    counts = Counts(180, 3, 1000, 1000)
-    sampled = PerStep(Steps(rate=0.25, count=100)).epsilon(counts, delta=1e-5, error=0.05)
-    plain = PerStep(Steps(rate=1.0, count=100)).epsilon(counts, delta=1e-5, error=0.05)
-    assert plain > 1.15 * sampled
+    """Why the curve of the sampled Gaussian: read by a plain one, the true rates of a step show more than there is."""
+    sampled, plain, noise, at = Steps(rate=0.25, count=100), Steps(rate=1.0, count=100), 0.8, 1.2
+    false = norm.sf(at / noise)
+    missed = 0.75 * norm.cdf(at / noise) + 0.25 * norm.cdf((at - 1) / noise)
+    right, wrong = (steps.epsilon(1 / float(steps.leak(missed, false)), 1e-5) for steps in (sampled, plain))
+    assert right == pytest.approx(sampled.epsilon(noise, 1e-5), rel=1e-6)
+    assert wrong > 1.05 * right

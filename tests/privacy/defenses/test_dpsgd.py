@@ -95,6 +95,18 @@ def test_no_example_moves_the_sum_by_more_than_the_clip():
     assert sensitivity(clipped_mean, X, Y) > 0.5
 
 
+@pytest.mark.parametrize("net", [network(), nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).double()])
+@pytest.mark.parametrize("bad", [math.inf, math.nan, 1e300])
+def test_an_example_whose_gradient_is_not_finite_moves_nothing(net, bad):
+    """It would make the whole sum NaN: the farthest that one example can move it."""
+    work = PerExample(net, clip=0.4)
+    x = torch.cat([X[:2], torch.full_like(X[:1], bad), X[2:]])
+    found = work.sum(work.parameters(), x, torch.cat([Y[:2], Y[:1], Y[2:]]))
+    fine = work.sum(work.parameters(), X, Y)
+    gap = torch.cat([(found.total[name] - fine.total[name]).flatten() for name in fine.total]).norm()
+    assert float(gap) <= 0.4 * (1 + 1e-9)
+
+
 def no_signal(outputs, y):
     return (outputs * 0).sum(1)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from assay.privacy.auditing.procedure import Models, Procedure, Watch
 from assay.privacy.canaries import NATURAL, WORST, Canaries, Planter
 from assay.privacy.signals import logit_scale
+from assay.targets.access import Access
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +49,11 @@ class Adversary(Protocol):
     """A rung of the ladder: which example it adds, and how surely it says of each run that it was there.
 
     Attributes:
+        needs: what it sees of a model.
         watches: whether it must see the training's steps.
     """
 
+    needs: ClassVar[Access]
     watches: ClassVar[bool]
 
     @property
@@ -70,7 +73,7 @@ class APIAccess:
     *Blind spots*: nearly everything: an ordinary example is learned from the others too, and later steps drown it.
     *Held to*: every other rung, each of which finds more, as published; all are held to an ε of 4.377, that of 20
     full-batch steps of DP-SGD.
-    *Measured*: 1.7 of 4.4 in 2000 runs under a Gaussian curve, where the next rung shows 2.9
+    *Measured*: 1.6 of 4.4 in 2000 runs under a Gaussian curve, where the next rung shows 3.4
     (`tests/privacy/auditing/test_ladder.py`).
 
     Example:
@@ -88,6 +91,7 @@ class APIAccess:
         canary: what is added.
     """
 
+    needs: ClassVar[Access] = Access.SCORES
     watches: ClassVar[bool] = False
 
     canary: Planter = NATURAL
@@ -110,7 +114,7 @@ class StaticInput:
     *Held to*: DP-SGD whose noise is divided by the batch size: Tramèr et al., 2022, refuted such a claim of 0.21 with
     an ε of at least 2.79, in 200,000 runs.
     *Measured*: that bug in a logistic regression refuted in 400 runs, with all that these can show
-    (`tests/privacy/auditing/test_zoo.py`); of the correct training's 4.4, 2.9 in 2000 runs under a Gaussian curve.
+    (`tests/privacy/auditing/test_zoo.py`); of the correct training's 4.4, 3.4 in 2000 runs under a Gaussian curve.
 
     Example:
         >>> import torch
@@ -128,6 +132,7 @@ class StaticInput:
         canary: what is added; of several, an audit keeps the one that stood out in pilot runs.
     """
 
+    needs: ClassVar[Access] = Access.SCORES
     watches: ClassVar[bool] = False
 
     canary: Planter = WORST

@@ -71,7 +71,7 @@ class Bench:
         procedure: what is under audit.
         x, y: the data without canaries.
         chunk: runs trained at once.
-        steps: whether every step of a run is a score of its own.
+        method: how guesses will become ε: about runs, or about every step of them.
         seed: of everything.
     """
 
@@ -79,19 +79,25 @@ class Bench:
     x: Tensor
     y: Tensor
     chunk: int
-    steps: bool
+    method: Method
     seed: int
 
     def scores(self, choice: Choice, runs: int, stage: int) -> Seen:
-        """Fresh runs, half of them with the canary, as the adversary scores them."""
+        """Fresh runs, half of them with the canary, as the adversary scores them.
+
+        Raises:
+            ConfigError: PRV322 where the method speaks of other steps than the adversary saw.
+        """
         rng = np.random.default_rng((self.seed, stage))
         inside = rng.permutation(np.arange(runs) % 2 == 0)
         seeds = [int(seed) for seed in rng.integers(2**31, size=runs)]
         parts = [self._chunk(choice, inside[at : at + self.chunk], seeds[at : at + self.chunk])
                  for at in range(0, runs, self.chunk)]
         found = np.concatenate(parts)
-        if not self.steps:
+        if not isinstance(self.method, PerStep):
             found = found.sum(1)
+        elif found.shape[1] != self.method.steps.count:
+            raise ConfigError("PRV322", f"{choice} saw {found.shape[1]} steps, not {self.method.steps.count}")
         return Seen(found[inside].ravel(), found[~inside].ravel())
 
     def _chunk(self, choice: Choice, inside: NDArray[np.bool_], seeds: list[int]) -> Floats:
@@ -142,27 +148,29 @@ def audit(
         seed: of everything.
 
     Raises:
-        ConfigError: PRV310 for a claim that says nothing, PRV311 for too few runs.
+        ConfigError: PRV310 for a claim that says nothing, PRV311 for too few runs, PRV322 for a method about other
+            steps than there are.
         TargetError: PRV321 where an adversary must see steps and the procedure shows none.
     """
     said, procedure = checked(claim), as_procedure(train)
-    bench = Bench(procedure, *data, chunk, isinstance(method, PerStep), seed)
+    bench = Bench(procedure, *data, chunk, method, seed)
     ladder = rungs_of(procedure, adversary)
     if one_run is not None:
         return _once(bench, canary, one_run, said, confidence)
     choices = choices_of(ladder, canary, data, seed)
-    return audited(bench, choices, said, method, runs, confidence, threshold).result
+    return audited(bench, choices, said, runs, confidence, threshold).result
 
 
 def audited(
-    bench: Bench, choices: Sequence[Choice], claim: Claim, method: Method, runs: int, confidence: float,
+    bench: Bench, choices: Sequence[Choice], claim: Claim, runs: int, confidence: float,
     threshold: float | None = None,
 ) -> Audited:
     """Pilot runs of every choice, more of the best one for its threshold, and fresh ones that are judged.
 
     Raises:
-        ConfigError: PRV311 for too few runs.
+        ConfigError: PRV311 for too few runs, PRV322 where the method speaks of other steps than there are.
     """
+    method = bench.method
     if runs < 40:
         raise ConfigError("PRV311", f"{runs} runs")
     scouts = [bench.scores(choice, _even(runs * PILOT / 2), 2 + at) for at, choice in enumerate(choices)]

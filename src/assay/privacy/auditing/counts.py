@@ -95,6 +95,7 @@ class Exact:
 
     label: ClassVar[str] = "exact rates"
     unit: ClassVar[str] = "runs"
+    symmetric: ClassVar[bool] = False
 
     def merit(self, true: Floats, false: Floats, inside: int, outside: int, delta: float, error: float) -> Floats:
         """What such counts would show, to choose a threshold by: of any number of counts at once."""
@@ -126,6 +127,7 @@ class GaussianCurve:
 
     label: ClassVar[str] = "Gaussian curve"
     unit: ClassVar[str] = "runs"
+    symmetric: ClassVar[bool] = True
 
     def merit(self, true: Floats, false: Floats, inside: int, outside: int, delta: float, error: float) -> Floats:
         """See :class:`Exact`."""
@@ -137,8 +139,8 @@ class GaussianCurve:
 
     def epsilon(self, counts: Counts, *, delta: float, error: float) -> float:
         """See :class:`Exact`."""
-        share = float(betaincinv(counts.right, counts.runs - counts.right + 1, error)) if counts.right else 0.0
-        return epsilon_of_gaussian(mu_of_advantage(share), delta)
+        share = _share_right(*counts.arrays, counts.inside, counts.outside, error)
+        return epsilon_of_gaussian(float(mu_of_advantage(share)), delta)
 
     def p_value(self, counts: Counts, *, epsilon: float, delta: float) -> float:
         """The chance of so many right guesses under the largest μ that the claim allows."""
@@ -151,7 +153,8 @@ class PerStep:
 
     The guesses bound the noise of a step from above, by its trade-off curve; that much noise, composed over the
     run, gives ε. Source: Nasr et al. (USENIX Security 2023), with the curve of the sampled Gaussian where
-    ``rate`` is below 1, for which a plain Gaussian's would be wrong.
+    ``rate`` is below 1, for which a plain Gaussian's would be wrong. At full rate the share of right guesses
+    suffices, as in :class:`GaussianCurve`.
 
     Attributes:
         steps: the hypothesis.
@@ -162,8 +165,15 @@ class PerStep:
 
     steps: Steps
 
+    @property
+    def symmetric(self) -> bool:
+        """Whether the trade-off curve treats both errors alike."""
+        return self.steps.rate >= 1
+
     def merit(self, true: Floats, false: Floats, inside: int, outside: int, delta: float, error: float) -> Floats:
-        """See :class:`Exact`."""
+        """See :class:`Exact`: the least 1/σ."""
+        if self.symmetric:
+            return mu_of_advantage(_share_right(true, false, inside, outside, error))
         rates = Rates.of(true, false, inside, outside, error)
         return self.steps.leak(rates.missed, rates.false)
 
@@ -188,6 +198,12 @@ Method = Exact | GaussianCurve | PerStep
 
 EXACT = Exact()
 """What is assumed where nothing is said: nothing."""
+
+
+def _share_right(true: Floats, false: Floats, inside: int, outside: int, error: float) -> Floats:
+    """The chance of a right guess, from below: one exact one-sided interval."""
+    right, runs = true + outside - false, inside + outside
+    return np.where(right > 0, betaincinv(right, runs - right + 1, error), 0.0)
 
 
 def smallest_error(refutes: Callable[[float], bool]) -> float:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
+
+Floats = NDArray[np.float64]
 
 _TOP = 2.0**60
 """Beyond any epsilon that means something."""
@@ -16,9 +20,9 @@ def advantage_of(mu: float) -> float:
     return float(ndtr(mu / 2))
 
 
-def mu_of_advantage(share: float) -> float:
-    """The inverse of :func:`advantage_of`; 0 where the share is no better than the coin."""
-    return max(0.0, 2 * float(ndtri(share)))
+def mu_of_advantage(share: Floats) -> Floats:
+    """The inverse of :func:`advantage_of`, of many at once; 0 where a share is no better than the coin."""
+    return np.asarray(np.maximum(0.0, 2 * ndtri(share)))
 
 
 def last_true(holds: Callable[[float], bool]) -> float:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from assay.errors import ConfigError
 from assay.evidence.bound import CONFIDENCE
-from assay.privacy.auditing.counts import EXACT, Counts, GaussianCurve, Method
+from assay.privacy.auditing.counts import EXACT, Counts, Method
 from assay.privacy.auditing.result import AuditResult
 
 Floats = NDArray[np.float64]
@@ -126,7 +126,7 @@ def audit_scores(
     inside, outside = np.asarray(inside, dtype=np.float64), np.asarray(outside, dtype=np.float64)
     if min(len(inside), len(outside)) < 4:
         raise ConfigError("PRV311", f"{len(inside)} runs with the example and {len(outside)} without")
-    if isinstance(method, GaussianCurve):  # a fair coin: whoever guesses the commoner kind must win nothing
+    if method.symmetric:  # a fair coin: whoever guesses the commoner kind must win nothing
         equal = min(len(inside), len(outside))
         inside, outside = inside[:equal], outside[:equal]
     error = 1 - confidence
@@ -159,13 +159,13 @@ def checked(claim: tuple[float, float]) -> Claim:
 def pick(inside: Floats, outside: Floats, method: Method, delta: float, error: float, runs: int) -> Pick:
     """The rule that would show most on so many further runs of either kind, its rates being as here.
 
-    Rates are taken a standard error to the worse (Wilson, 1927), so that luck in a tail promises little. A Gaussian
-    curve is symmetric: its best threshold errs equally often both ways, which is the median of all scores.
+    Rates are taken a standard error to the worse (Wilson, 1927), so that luck in a tail promises little. Under
+    a symmetric curve the best threshold errs equally often both ways, which is the median of all scores.
     """
     pooled = np.unique(np.r_[inside, outside])
     middles = (pooled[1:] + pooled[:-1]) / 2 if len(pooled) > 1 else pooled
     at = middles[np.unique(np.linspace(0, len(middles) - 1, _CANDIDATES).round().astype(np.int64))]
-    if isinstance(method, GaussianCurve):
+    if method.symmetric:
         at = np.array([np.median(np.r_[inside, outside])])
     above = [1 - np.searchsorted(np.sort(scores), at, side="right") / len(scores) for scores in (inside, outside)]
     best = Pick(Rule(float(at[0])), -np.inf)

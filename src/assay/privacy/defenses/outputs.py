@@ -74,8 +74,8 @@ class AnsweringTarget:
         return self.base.forwards_per_query
 
     def labels(self, x: Tensor) -> Tensor:
-        """The base's labels: no measure here changes one."""
-        return self.base.labels(x)
+        """Those of what is answered: rounded probabilities may tie, and the first class wins."""
+        return self.scores(x).argmax(-1) if self.base.offers >= Access.SCORES else self.base.labels(x)
 
     def scores(self, x: Tensor) -> Tensor:
         """Logarithms of what is answered, ``[rows, classes]``."""

@@ -106,7 +106,7 @@ class AuditGame:
     def planned(cls, data: Dataset, words: Words, settings: Settings) -> AuditGame:
         """The game that a plan describes. Raises ``ConfigError`` (PRV312) for a budget that cannot be read."""
         promise = Promise.parse(words.budget)
-        return cls((promise.epsilon, promise.delta), data, confidence=settings.confidence)
+        return cls((promise.epsilon, promise.delta), data, runs=settings.runs, confidence=settings.confidence)
 
     @staticmethod
     def budget_named(text: str) -> str:
@@ -124,9 +124,9 @@ class AuditGame:
         x, y = torch.as_tensor(data.x), torch.as_tensor(data.y)
         procedure = procedure_of(training)
         rungs_of(procedure, attack)
-        bench = Bench(procedure, x, y, self.chunk, isinstance(self.method, PerStep), seed)
+        bench = Bench(procedure, x, y, self.chunk, self.method, seed)
         choices = choices_of([attack], None, (x, y), seed)
-        found = audited(bench, choices, Claim(*self.claim), self.method, self.runs, self.confidence)
+        found = audited(bench, choices, Claim(*self.claim), self.runs, self.confidence)
         return evidence(
             game=self.name, method=attack, target=training, threat=self._threat(attack), seed=seed,
             bounds=[found.result.bound()], settings=(self.runs, repr(self.method), self.confidence),
@@ -182,7 +182,7 @@ class AuditGame:
         return training.data if self.data is None else self.data
 
     def _threat(self, attack: Adversary) -> Threat:
-        return replace(self.threat, access="gradients") if attack.watches else self.threat
+        return replace(self.threat, access=str(attack.needs))
 
 
 def _doubts(result: AuditResult) -> list[Doubt]:
