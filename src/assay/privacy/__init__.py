@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from assay.privacy.canaries import WorstOf as WorstOf
     from assay.privacy.defenses.dpftrl import DPFTRL as DPFTRL
     from assay.privacy.defenses.dpsgd import DPSGD as DPSGD
+    from assay.privacy.defenses.fine_tuning import FineTune as FineTune
     from assay.privacy.defenses.outputs import RoundScores as RoundScores
     from assay.privacy.defenses.outputs import SoftScores as SoftScores
     from assay.privacy.defenses.outputs import TopK as TopK
@@ -174,6 +175,7 @@ _LAZY = {
     "Extracted": ("assay.privacy.attacks.extraction", "Extracted"),
     "Extraction": ("assay.privacy.attacks.extraction", "Extraction"),
     "ExtractionGame": ("assay.privacy.games.extraction", "ExtractionGame"),
+    "FineTune": ("assay.privacy.defenses.fine_tuning", "FineTune"),
     "Frame": ("assay.privacy.attacks.exfiltration.framing", "Frame"),
     "Gap": ("assay.privacy.attacks.loss", "Gap"),
     "Gaussian": ("assay.privacy.mechanisms", "Gaussian"),

@@ -42,6 +42,7 @@ class NGram:
         tokens: the text counted, int64 ``[time]``.
         tokenizer, vocabulary: what they mean, and how many there are.
         order: the most tokens that a prediction looks back on.
+        cutoff: longer histories than none that occur less often are forgotten, as in large n-gram models.
 
     Raises:
         TargetError: PRV406 where a stretch of ``order + 1`` tokens cannot be numbered in 62 bits.
@@ -51,6 +52,7 @@ class NGram:
     tokenizer: Tokenizer
     vocabulary: int
     order: int = 5
+    cutoff: int = 1
     name: str = "NGram"
     start: tuple[int, ...] = ()
     end: int | None = None
@@ -63,7 +65,9 @@ class NGram:
         return f"{self.name}({self.order}, {self.fingerprint()['model'][:12]})"
 
     @classmethod
-    def fit(cls, text: str, *, order: int = 5, tokenizer: Characters | None = None, start: str = "\n") -> Self:
+    def fit(
+        cls, text: str, *, order: int = 5, cutoff: int = 1, tokenizer: Characters | None = None, start: str = "\n"
+    ) -> Self:
         """A model of characters that has read this text, once.
 
         Args:
@@ -71,7 +75,7 @@ class NGram:
         """
         tokenizer = tokenizer or Characters.of(text, start, printable)
         return cls(tokens=torch.tensor(tokenizer.encode(text), dtype=torch.int64), tokenizer=tokenizer, order=order,
-                   vocabulary=len(tokenizer), start=tuple(tokenizer.encode(start)))
+                   cutoff=cutoff, vocabulary=len(tokenizer), start=tuple(tokenizer.encode(start)))
 
     @property
     def offers(self) -> Access:
@@ -113,7 +117,7 @@ class NGram:
     def fingerprint(self) -> dict[str, str]:
         """A hash of the text counted, and the order."""
         digest = hashlib.sha256(self.tokens.numpy().tobytes())
-        digest.update(repr((self.tokenizer, self.order, self.start)).encode())
+        digest.update(repr((self.tokenizer, self.order, self.cutoff, self.start)).encode())
         return {"model": digest.hexdigest(), "order": str(self.order)}
 
     @cached_property
@@ -127,6 +131,7 @@ class NGram:
             histories, different = _tallied(before)
             total = torch.zeros(len(histories), dtype=torch.float64)
             total.index_add_(0, torch.searchsorted(histories, before), times)
+            total = torch.where(total < self.cutoff, 0.0, total) if order else total
             tables.append(((grams, times), (histories, total), (histories, different)))
         return tuple(tables)
 
