@@ -39,6 +39,9 @@ WIDTHS = (4, 16)
 GAIN = 0.95
 """The share of the loop's time that a stack must stay under to be chosen."""
 
+HOPELESS = 1.6
+"""How many times the loop's time a narrow stack may take for a wider one to be worth timing."""
+
 TRACED = 300
 """Steps below which tracing a stack's gradients costs more than it saves."""
 
@@ -198,7 +201,9 @@ def planned(recipe: Recipe, x: Tensor, y: Tensor, keep: NDArray[np.bool_], seeds
     if turn * steps < WORTH:
         return LOOP
     try:
-        timed = {width: _abreast(recipe, x, y, (jobs * width)[:width], steps) for width in WIDTHS}
+        timed = {width: _abreast(recipe, x, y, (jobs * width)[:width], steps) for width in WIDTHS[:1]}
+        if timed[WIDTHS[0]] < HOPELESS * turn:
+            timed |= {width: _abreast(recipe, x, y, (jobs * width)[:width], steps) for width in WIDTHS[1:]}
     except RuntimeError as error:
         if how == "stacked":
             raise TargetError("PRV500", str(error)) from error
