@@ -168,6 +168,7 @@ def compared(case: Case, x: Tensor, y: Tensor, other: Any, rounds: int) -> bool:
     for name, (wall, cpu) in best.items():
         print(f"  {name:26} {wall:7.2f} s {models / wall:7.2f} models/s {loop.wall / wall:6.2f}x"
               f"   CPU {cpu:7.2f} s {loop.cpu / cpu:6.2f}x", flush=True)
+    # Beside other work the wall says little, on a free machine it says all.
     ahead = max(loop.wall / best["ours, two processes"].wall, loop.cpu / best["ours, two processes"].cpu)
     return ahead >= (FASTER if plans[-1] == "stacked" else 1.0)
 
