@@ -26,8 +26,8 @@ class QuantizeWeights:
     *Cost*: one pass over the weights.
     *Blind spots*: signs survive it wherever they are more than half a step from zero, and so do memorized labels.
     *Held to*: a weight moves by at most half a step, 1/254 of its tensor's largest at 8 bits.
-    *Measured*: the payload in the low bits is gone, 1 byte in 256 right by chance; those in signs, values and labels come
-    back bit-exact; 99.8 to 100 % of the predictions of four demo networks stay
+    *Measured*: the payload in the low bits is gone, 1 byte in 256 right by chance; those in signs, values and labels
+    come back bit-exact; 99.8 to 100 % of the predictions of four demo networks stay
     (`tests/privacy/test_exfiltration.py`).
 
     Example:
