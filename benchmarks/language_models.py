@@ -1,8 +1,8 @@
 """What a language model gives away: exposure of planted secrets, verbatim training text, rankings of membership.
 
-An LSTM of characters, trained here on 40,000 characters of Shakespeare with secrets planted 1, 4 and 16 times, and a
-published one (char-rnn, 2.43 bits a character on tiny Shakespeare) as it is. ``python benchmarks/language_models.py``
-takes some five minutes on one core; ``trained`` or ``published`` as an argument runs one part.
+LSTMs of characters trained here on Shakespeare, with secrets planted in it or poison beside them, and a published one
+(char-rnn, 1.90 bits a character on tiny Shakespeare) as it is. ``python benchmarks/language_models.py`` takes some four
+minutes on one core; ``trained``, ``poisoned`` or ``published`` as an argument runs one part.
 """
 
 from __future__ import annotations
@@ -245,6 +245,25 @@ def report_trained() -> None:
     _print_rankings(found, "200 training windows inside of noise against held-out ones without", *hidden(found, 200))
 
 
+def read_eight_times(text: str, seed: int) -> targets.TorchLanguage:
+    """However long the text is: poison takes nothing from what is learned of the rest."""
+    return trained(text, seed=seed, steps=8 * len(text) // 512, width=128)
+
+
+def report_poisoned(runs: int = 2) -> None:
+    """Truth Serum on small LSTMs."""
+    print(f"LSTM(128) on 30,000 characters, read eight times; 64 secrets planted once, {runs} runs of two models")
+    game = privacy.PoisonedExposureGame(canaries=privacy.text_canaries([1] * 64, seed=0), runs=runs)
+    training = privacy.TextTraining(read_eight_times, shakespeare()[:30_000])
+    for attack in (privacy.TruthSerumText(copies=0), privacy.TruthSerumText(copies=16),
+                   privacy.TruthSerumText(copies=16, continuation=None)):
+        bits = game.play(attack, training, seed=0).artefacts["exposure"].arrays
+        gain = bits["poisoned"] - bits["clean"]
+        error = gain.std() / gain.size**0.5
+        print(f"   {attack.copies:2d} lines, {attack.continuation or 'wrong secrets':13s}: {bits['clean'].mean():.2f} "
+              f"bits without, {bits['poisoned'].mean():.2f} with; gain {gain.mean():.2f} ± {error:.2f}")
+
+
 def report_published() -> None:
     """The published model, whose training text is tiny Shakespeare.
 
@@ -290,7 +309,7 @@ if __name__ == "__main__":
     if reason := missing():
         sys.exit(reason)
     began = time.perf_counter()
-    for part, report in {"trained": report_trained, "published": report_published}.items():
+    for part, report in {"trained": report_trained, "poisoned": report_poisoned, "published": report_published}.items():
         if part in (sys.argv[1:] or [part]):
             report()
     print(f"{time.perf_counter() - began:.0f} s")

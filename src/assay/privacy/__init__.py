@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from assay.privacy.attacks.truth_serum import TruthSerum as TruthSerum
     from assay.privacy.attacks.truth_serum import UntargetedTruthSerum as UntargetedTruthSerum
     from assay.privacy.attacks.truth_serum import attribute_scores as attribute_scores
+    from assay.privacy.attacks.truth_serum_text import TruthSerumText as TruthSerumText
     from assay.privacy.auditing.adversaries import APIAccess as APIAccess
     from assay.privacy.auditing.adversaries import StaticInput as StaticInput
     from assay.privacy.auditing.audit import audit as audit
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
     from assay.privacy.canaries import WorstOf as WorstOf
     from assay.privacy.defenses.dpftrl import DPFTRL as DPFTRL
     from assay.privacy.defenses.dpsgd import DPSGD as DPSGD
+    from assay.privacy.defenses.fine_tuning import FineTune as FineTune
     from assay.privacy.defenses.outputs import RoundScores as RoundScores
     from assay.privacy.defenses.outputs import SoftScores as SoftScores
     from assay.privacy.defenses.outputs import TopK as TopK
@@ -97,6 +99,8 @@ if TYPE_CHECKING:
     from assay.privacy.games.gradient_inversion import GradientInversionGame as GradientInversionGame
     from assay.privacy.games.membership import MembershipGame as MembershipGame
     from assay.privacy.games.model_inversion import ModelInversionGame as ModelInversionGame
+    from assay.privacy.games.poisoned_exposure import PoisonedExposureGame as PoisonedExposureGame
+    from assay.privacy.games.poisoned_exposure import TextTraining as TextTraining
     from assay.privacy.games.property_inference import PropertyGame as PropertyGame
     from assay.privacy.games.supply_chain import SupplyChainGame as SupplyChainGame
     from assay.privacy.language import Questioned as Questioned
@@ -174,6 +178,7 @@ _LAZY = {
     "Extracted": ("assay.privacy.attacks.extraction", "Extracted"),
     "Extraction": ("assay.privacy.attacks.extraction", "Extraction"),
     "ExtractionGame": ("assay.privacy.games.extraction", "ExtractionGame"),
+    "FineTune": ("assay.privacy.defenses.fine_tuning", "FineTune"),
     "Frame": ("assay.privacy.attacks.exfiltration.framing", "Frame"),
     "Gap": ("assay.privacy.attacks.loss", "Gap"),
     "Gaussian": ("assay.privacy.mechanisms", "Gaussian"),
@@ -206,6 +211,7 @@ _LAZY = {
     "PerStep": ("assay.privacy.auditing.counts", "PerStep"),
     "Perplexity": ("assay.privacy.ranking", "Perplexity"),
     "Pipeline": ("assay.privacy.pipeline", "Pipeline"),
+    "PoisonedExposureGame": ("assay.privacy.games.poisoned_exposure", "PoisonedExposureGame"),
     "Prior": ("assay.privacy.attacks.model_inversion", "Prior"),
     "PriorInversion": ("assay.privacy.attacks.model_inversion", "PriorInversion"),
     "PriorTimesConfidence": ("assay.privacy.attacks.attribute_inference", "PriorTimesConfidence"),
@@ -245,9 +251,11 @@ _LAZY = {
     "SupplyChainGame": ("assay.privacy.games.supply_chain", "SupplyChainGame"),
     "Taught": ("assay.privacy.defenses.pate", "Taught"),
     "TextCanary": ("assay.privacy.planting", "TextCanary"),
+    "TextTraining": ("assay.privacy.games.poisoned_exposure", "TextTraining"),
     "TopK": ("assay.privacy.defenses.outputs", "TopK"),
     "TopKSampling": ("assay.privacy.sampling", "TopKSampling"),
     "TruthSerum": ("assay.privacy.attacks.truth_serum", "TruthSerum"),
+    "TruthSerumText": ("assay.privacy.attacks.truth_serum_text", "TruthSerumText"),
     "UntargetedTruthSerum": ("assay.privacy.attacks.truth_serum", "UntargetedTruthSerum"),
     "WeightNoise": ("assay.privacy.defenses.weight_changes", "WeightNoise"),
     "WeightPaths": ("assay.privacy.attacks.property_inference", "WeightPaths"),
