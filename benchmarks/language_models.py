@@ -98,7 +98,7 @@ class Study(NamedTuple):
 
 
 @cache
-def planted(seed: int = 0) -> Study:
+def planted(seed: int) -> Study:
     """Secrets among much text that is read three times: a quarter of a minute of one core."""
     text, canaries = shakespeare(), privacy.text_canaries(np.repeat((0, *LEVELS), EACH).tolist(), seed=seed)
     lines = [canary.text for canary in canaries for _ in range(canary.repeats)]
@@ -107,7 +107,7 @@ def planted(seed: int = 0) -> Study:
 
 
 @cache
-def by_heart(seed: int = 0) -> Study:
+def by_heart(seed: int) -> Study:
     """Little text, until the model knows it: a third of a minute."""
     text = shakespeare()
     model = trained(text[:SMALL], seed=seed, steps=1800)
@@ -226,7 +226,7 @@ def published(author: str) -> targets.TorchLanguage:
 
 def report_trained() -> None:
     """The models trained here."""
-    found = planted()
+    found = planted(0)
     print(f"{found.model.name} on {LARGE:,} characters of Shakespeare, read three times; {EACH} secrets a level")
     evidence, bits = exposed(found)
     curve = evidence.artefacts["exposure"].arrays["extrapolated"].reshape(-1, EACH)
@@ -236,7 +236,7 @@ def report_trained() -> None:
     _print_rankings(found, "48 planted secrets against as many sentences that were not", *fillers(found))
     _print_rankings(found, "400 training windows against held-out ones", windows(found.training, 400, 0),
                     windows(found.held_out, 400, 1))
-    found = by_heart()
+    found = by_heart(0)
     print(f"{found.model.name} on {SMALL:,} characters, learned by heart")
     _print_extraction(found)
     for sampling in (privacy.TopKSampling(), privacy.TopKSampling(k=1)):
