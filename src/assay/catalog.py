@@ -30,6 +30,7 @@ class Card:
         stage: where in a model's life it strikes or helps.
         atlas, nist, owasp: MITRE ATLAS techniques, NIST AI 100-2 (2025) ids, OWASP ML Security Top Ten ids.
         summary: one sentence.
+        game: of an attack, the game that it plays in; empty for its wing's first.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Card:
     atlas: tuple[str, ...] = ()
     nist: tuple[str, ...] = ()
     owasp: tuple[str, ...] = ()
+    game: str = ""
 
     @property
     def wing(self) -> str:
@@ -81,9 +83,29 @@ def _proof(name: str, entry: str, summary: str, norms: tuple[str, ...] = _BALLS,
                 needs=needs, norms=norms)
 
 
-def _leak(name: str, entry: str, summary: str, *, needs: str = "scores", stage: Stage = "model") -> Card:
+_TAXONOMY: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
+    "membership": (("AML.T0024.000",), ("NISTAML.033",), ("ML04:2023",)),
+    "audit": (("AML.T0024.000",), ("NISTAML.033",), ("ML04:2023",)),
+    "poison": (("AML.T0020",), ("NISTAML.013", "NISTAML.033"), ("ML02:2023",)),
+    "extraction": (("AML.T0057",), ("NISTAML.038",), ()),
+    "exposure": (("AML.T0057",), ("NISTAML.038",), ()),
+    "discovery": (("AML.T0057",), ("NISTAML.038",), ()),
+    "attribute-inference": (("AML.T0024.001",), ("NISTAML.032",), ("ML03:2023",)),
+    "property-inference": (("AML.T0024",), ("NISTAML.034",), ()),
+    "model-inversion": (("AML.T0024.001",), ("NISTAML.032",), ("ML03:2023",)),
+    "gradient-inversion": (("AML.T0024.001",), ("NISTAML.032",), ("ML03:2023",)),
+    "exfiltration": (("AML.T0010.003",), (), ("ML06:2023",)),
+    "supply-chain": (("AML.T0010.003",), (), ("ML06:2023",)),
+}
+"""Of each question about privacy: MITRE ATLAS, NIST AI 100-2 and OWASP ML ids."""
+
+
+def _leak(
+    name: str, entry: str, summary: str, *, needs: str = "scores", stage: Stage = "model", game: str = "membership"
+) -> Card:
+    atlas, nist, owasp = _TAXONOMY[game]
     return Card(name=f"privacy.{name}", kind="attack", entry=f"assay.privacy.{entry}", summary=summary, needs=needs,
-                stage=stage, atlas=("AML.T0024.000",), nist=("NISTAML.03",), owasp=("ML04:2023",))
+                stage=stage, atlas=atlas, nist=nist, owasp=owasp, game=f"privacy.{game}")
 
 
 def _private(name: str, entry: str, summary: str, *, kind: Kind = "defense", stage: Stage = "training") -> Card:
@@ -170,21 +192,13 @@ CARDS: tuple[Card, ...] = (
              "A detector: distances of features to class-conditional Gaussians.", "serving"),
     _defense("statistical-odds", "odds:StatisticalOdds",
              "A detector: log-odds that shift oddly under noise.", "serving"),
-    _leak("low-bits", "attacks.exfiltration.low_bits:LowBits", "A payload in the lowest bits of the weights.",
-          needs="weights", stage="training"),
-    _leak("signs", "attacks.exfiltration.signs:Signs", "A payload in the signs of the weights.", needs="weights",
-          stage="training"),
-    _leak("correlated-values", "attacks.exfiltration.correlated:CorrelatedValues",
-          "A payload as a signal in the values of the weights.", needs="weights", stage="training"),
-    _leak("capacity-abuse", "attacks.exfiltration.capacity:CapacityAbuse",
-          "A payload in the labels of made-up inputs, read back by queries.", needs="labels", stage="training"),
-    _private("quantize-weights", "defenses.weight_changes:QuantizeWeights", "Weights rounded to a few bits.",
-             stage="model"),
-    _private("randomize-low-bits", "defenses.weight_changes:RandomizeLowBits", "The weights' lowest bits drawn anew.",
-             stage="model"),
-    _private("weight-noise", "defenses.weight_changes:WeightNoise", "A little noise on every weight.", stage="model"),
     Card(name="privacy.membership", kind="game", entry="assay.privacy.games.membership:MembershipGame",
-         stage="training", summary="Which examples was a model trained on? Asked of models trained on random halves."),
+         stage="training",
+         summary="Which examples was a model trained on? Asked of models trained on random halves."),
+    Card(name="privacy.audit", kind="game", entry="assay.privacy.games.auditing:AuditGame", stage="training",
+         summary="Does a procedure leak more than its differential privacy allows?"),
+    Card(name="privacy.supply-chain", kind="game", entry="assay.privacy.games.supply_chain:SupplyChainGame",
+         summary="Data that somebody else hid in the weights."),
     _leak("loss-threshold", "attacks.loss:LossThreshold", "One threshold on the loss for all examples."),
     _leak("calibrated-loss", "attacks.loss:CalibratedLoss", "The loss beside what is usual of the example."),
     _leak("modified-entropy", "attacks.loss:ModifiedEntropy", "Entropy that counts the label apart."),
@@ -193,72 +207,98 @@ CARDS: tuple[Card, ...] = (
     _leak("lira", "attacks.lira:LiRA", "A likelihood ratio of Gaussians fitted to each example."),
     _leak("conjugate-lira", "attacks.conjugate_lira:ConjugateLiRA", "LiRA with a prior learned from all examples."),
     _leak("rmia", "attacks.rmia:RMIA", "Likelihood ratios ranked against other examples."),
+    _leak("api-access", "auditing.adversaries:APIAccess", "The finished model, asked about any example.",
+          needs="scores", stage="training", game="audit"),
+    _leak("static-input", "auditing.adversaries:StaticInput",
+          "The finished model, asked about an example made to show.", needs="scores", stage="training", game="audit"),
+    _leak("intermediate-models", "auditing.insiders:IntermediateModels",
+          "Every step of a private training, along an example's gradient.", needs="gradients", stage="training",
+          game="audit"),
+    _leak("gradient-canary", "auditing.insiders:GradientCanary",
+          "Every step of a private training, along a gradient put into it.", needs="gradients", stage="training",
+          game="audit"),
+    _leak("malicious-data", "auditing.insiders:MaliciousData",
+          "A gradient put into a training whose other examples keep out of its way.", needs="gradients",
+          stage="training", game="audit"),
+    _leak("truth-serum", "attacks.truth_serum:TruthSerum", "Wrongly labelled copies that make targets show.",
+          stage="data", game="poison"),
+    _leak("truth-serum-untargeted", "attacks.truth_serum:UntargetedTruthSerum",
+          "A party that mislabels its share, so that all others show.", stage="data", game="poison"),
+    _leak("truth-serum-attributes", "attacks.truth_serum:AttributeTruthSerum",
+          "Wrongly labelled versions that make an attribute show.", stage="data", game="poison"),
+    _leak("extraction", "attacks.extraction:Extraction",
+          "Text that a language model writes, ranked by how well it should not know it.", game="extraction"),
+    _leak("exposure", "attacks.exposure:Exposure", "A planted secret's rank by likelihood among all of its kind.",
+          game="exposure"),
+    _leak("discoverable", "attacks.discoverable:DiscoverableExtraction",
+          "The chance that a training text's end is drawn after its beginning.", game="discovery"),
+    _leak("imputation", "attacks.attribute_inference:Imputation",
+          "A hidden field as people of the kind have it, without the model.", needs="labels",
+          game="attribute-inference"),
+    _leak("prior-times-confidence", "attacks.attribute_inference:PriorTimesConfidence",
+          "A hidden field from what is likely, weighted by the model's confidence.", game="attribute-inference"),
+    _leak("csmia", "attacks.attribute_inference:CSMIA", "The value of a hidden field with which the model is right.",
+          game="attribute-inference"),
+    _leak("sorted-weights", "attacks.property_inference:SortedWeights",
+          "A property of the training data from weights, neurons sorted.", needs="weights", stage="training",
+          game="property-inference"),
+    _leak("weight-paths", "attacks.property_inference:WeightPaths",
+          "A property of the training data from products of weights along paths.", needs="weights", stage="training",
+          game="property-inference"),
+    _leak("query-profile", "attacks.property_inference:QueryProfile",
+          "A property of the training data from answers about the adversary's own records.", stage="training",
+          game="property-inference"),
+    _leak("mi-face", "attacks.model_inversion:MIFace", "What a class looks like, by descent on its cross-entropy.",
+          needs="gradients", game="model-inversion"),
+    _leak("prior-inversion", "attacks.model_inversion:PriorInversion",
+          "What a class looks like, as other people's examples make it likely.", needs="gradients",
+          game="model-inversion"),
+    _leak("score-inversion", "attacks.model_inversion:ScoreInversion",
+          "What a class looks like, from differences of scores.", game="model-inversion"),
+    _leak("linear-inversion", "attacks.gradient_inversion:LinearInversion",
+          "The input of a dense layer from its gradient, exactly.", needs="weights", stage="training",
+          game="gradient-inversion"),
+    _leak("dlg", "attacks.gradient_inversion:DLG", "The input whose gradient is the one that was sent, by L-BFGS.",
+          needs="weights", stage="training", game="gradient-inversion"),
+    _leak("cosine-inversion", "attacks.gradient_inversion:CosineInversion",
+          "The smooth input whose gradient points where the one that was sent does.", needs="weights",
+          stage="training", game="gradient-inversion"),
+    _leak("low-bits", "attacks.exfiltration.low_bits:LowBits", "A payload in the lowest bits of the weights.",
+          needs="weights", stage="training", game="exfiltration"),
+    _leak("signs", "attacks.exfiltration.signs:Signs", "A payload in the signs of the weights.", needs="weights",
+          stage="training", game="exfiltration"),
+    _leak("correlated-values", "attacks.exfiltration.correlated:CorrelatedValues",
+          "A payload as a signal in the values of the weights.", needs="weights", stage="training",
+          game="exfiltration"),
+    _leak("capacity-abuse", "attacks.exfiltration.capacity:CapacityAbuse",
+          "A payload in the labels of made-up inputs, read back by queries.", needs="labels", stage="training",
+          game="exfiltration"),
+    _leak("weight-scan", "defenses.weight_scan:WeightScan", "A search for data hidden in weights.", needs="weights",
+          game="supply-chain"),
+    _private("accountant", "proofs.accountant:Accountant", "The epsilon that noisy releases together cannot exceed.",
+             kind="proof"),
+    _private("quantize-weights", "defenses.weight_changes:QuantizeWeights", "Weights rounded to a few bits.",
+             stage="model"),
+    _private("randomize-low-bits", "defenses.weight_changes:RandomizeLowBits", "The weights' lowest bits drawn anew.",
+             stage="model"),
+    _private("weight-noise", "defenses.weight_changes:WeightNoise", "A little noise on every weight.", stage="model"),
     _private("round-scores", "defenses.outputs:RoundScores", "Probabilities with few decimals.", stage="serving"),
     _private("soft-scores", "defenses.outputs:SoftScores", "Probabilities at a high temperature.", stage="serving"),
     _private("top-k", "defenses.outputs:TopK", "Probabilities of the likeliest classes alone.", stage="serving"),
     _private("early-stopping", "defenses.regularizing:EarlyStopping", "Training ends after few epochs."),
     _private("distillation", "defenses.regularizing:Distillation", "A student of a teacher who saw the data."),
-    _private("accountant", "proofs.accountant:Accountant", "The epsilon that noisy releases together cannot exceed.",
-             kind="proof"),
-    _leak("extraction", "attacks.extraction:Extraction",
-          "Text that a language model writes, ranked by how well it should not know it."),
-    _leak("exposure", "attacks.exposure:Exposure", "A planted secret's rank by likelihood among all of its kind."),
-    _leak("discoverable", "attacks.discoverable:DiscoverableExtraction",
-          "The chance that a training text's end is drawn after its beginning."),
     _leak("truth-serum-text", "attacks.truth_serum_text:TruthSerumText",
-          "Training text that goes on wrongly where a secret stands.", stage="data"),
+          "Training text that goes on wrongly where a secret stands.", stage="data",
+          game="poison"),
     _private("dpsgd", "defenses.dpsgd:DPSGD", "Every example's gradient is clipped, and noise hides it in the sum."),
-    Card(name="privacy.audit", kind="game", entry="assay.privacy.games.auditing:AuditGame", stage="training",
-         summary="Does a procedure leak more than its differential privacy allows?"),
-    _leak("api-access", "auditing.adversaries:APIAccess", "The finished model, asked about any example.",
-          needs="scores", stage="training"),
-    _leak("static-input", "auditing.adversaries:StaticInput", needs="scores", stage="training",
-          summary="The finished model, asked about an example made to show."),
-    _leak("intermediate-models", "auditing.insiders:IntermediateModels", needs="gradients", stage="training",
-          summary="Every step of a private training, along an example's gradient."),
-    _leak("gradient-canary", "auditing.insiders:GradientCanary", needs="gradients", stage="training",
-          summary="Every step of a private training, along a gradient put into it."),
-    _leak("malicious-data", "auditing.insiders:MaliciousData", needs="gradients", stage="training",
-          summary="A gradient put into a training whose other examples keep out of its way."),
-    _leak("linear-inversion", "attacks.gradient_inversion:LinearInversion",
-          "The input of a dense layer from its gradient, exactly.", needs="weights", stage="training"),
-    _leak("dlg", "attacks.gradient_inversion:DLG", "The input whose gradient is the one that was sent, by L-BFGS.",
-          needs="weights", stage="training"),
-    _leak("cosine-inversion", "attacks.gradient_inversion:CosineInversion",
-          "The smooth input whose gradient points where the one that was sent does.", needs="weights",
-          stage="training"),
     _private("scatternet", "defenses.scatternet:ScatterNet",
              "A private model of scattered images, whose features nobody had to train."),
     _private("dpftrl", "defenses.dpftrl:DPFTRL", "Noise on a tree of gradient sums, most of which cancels."),
     _private("public-features", "defenses.public_features:PublicFeatures",
              "A private linear model of features that a public network computes."),
     _private("pate", "defenses.pate:PATE", "A student learns from the noisy votes of teachers on disjoint data."),
-    _leak("mi-face", "attacks.model_inversion:MIFace", "What a class looks like, by descent on its cross-entropy.",
-          needs="gradients"),
-    _leak("prior-inversion", "attacks.model_inversion:PriorInversion",
-          "What a class looks like, as other people's examples make it likely.", needs="gradients"),
-    _leak("score-inversion", "attacks.model_inversion:ScoreInversion",
-          "What a class looks like, from differences of scores."),
-    _leak("imputation", "attacks.attribute_inference:Imputation",
-          "A hidden field as people of the kind have it, without the model.", needs="labels"),
-    _leak("prior-times-confidence", "attacks.attribute_inference:PriorTimesConfidence",
-          "A hidden field from what is likely, weighted by the model's confidence."),
-    _leak("csmia", "attacks.attribute_inference:CSMIA", "The value of a hidden field with which the model is right."),
-    _leak("sorted-weights", "attacks.property_inference:SortedWeights",
-          "A property of the training data from weights, neurons sorted.", needs="weights", stage="training"),
-    _leak("weight-paths", "attacks.property_inference:WeightPaths",
-          "A property of the training data from products of weights along paths.", needs="weights", stage="training"),
-    _leak("query-profile", "attacks.property_inference:QueryProfile",
-          "A property of the training data from answers about the adversary's own records.", stage="training"),
-    _leak("truth-serum", "attacks.truth_serum:TruthSerum", "Wrongly labelled copies that make targets show.",
-          stage="data"),
-    _leak("truth-serum-untargeted", "attacks.truth_serum:UntargetedTruthSerum",
-          "A party that mislabels its share, so that all others show.", stage="data"),
-    _leak("truth-serum-attributes", "attacks.truth_serum:AttributeTruthSerum",
-          "Wrongly labelled versions that make an attribute show.", stage="data"),
-    Card(name="privacy.supply-chain", kind="game", entry="assay.privacy.games.supply_chain:SupplyChainGame",
-         summary="Data that somebody else hid in the weights."),
-    _leak("weight-scan", "defenses.weight_scan:WeightScan", "A search for data hidden in weights.", needs="weights"),
+    _private("fine-tune", "defenses.fine_tuning:FineTune", "A network that one was given, trained on by oneself.",
+             stage="model"),
 )
 """The rows of the house itself."""
 
@@ -286,7 +326,7 @@ def find(name: str, *, kind: Kind | None = None, wing: str = "", where: str = ""
     for card in table:
         if name == card.name or (name == card.method and wing in ("", card.wing)):
             return card
-    known = [card.method if wing else card.name for card in table]
+    known = [card.method if wing else card.name for card in table if wing in ("", card.wing)]
     raise ConfigError("CFG131", f"there is no {kind or 'method'} called {name!r}{nearest(name, known)}", where=where)
 
 

@@ -17,9 +17,15 @@ from assay.evasion.methods import Certifier, Perturber, kinds_of
 from assay.evasion.records import Records, Schema
 from assay.evasion.threat import L0, L1, L2, Ball, Linf
 from assay.evasion.transformations import Applied, Transformation
+from assay.privacy.asking import signals
+from assay.privacy.methods import Sight
+from assay.privacy.signals import Signals, balanced_keep
+from assay.privacy.threat import MEMBERSHIP, People
+from assay.targets.access import Access
 from assay.targets.base import Bounds, Target
 from assay.targets.estimator import sklearn_target
 from assay.targets.pytorch import torch_target
+from assay.threats import ThreatModel
 
 POINTS = 16
 """How many points an attack or a proof is tried on."""
@@ -172,3 +178,33 @@ _SETTINGS: dict[Plays, Callable[[], Setting]] = {
     "flow": lambda: _changed(Flow(flow=0.3)),
     "gaussian processes": _on_process,
 }
+
+
+def membership(access: Access) -> Sight:
+    """Two linear models and twelve shadow models' signals about 40 examples in a square, as an adversary has them."""
+    rng = np.random.default_rng(0)
+    x, keep = rng.random((40, 2), dtype=np.float32), balanced_keep(12, 40, 0)
+    y = (x.sum(1) > 1).astype(np.int64)
+    shadows = Signals(2 * rng.normal(size=40) + rng.normal(size=keep.shape) + 2 * keep, keep)
+    targets = [torch_target(_line(tilt), name="contract") for tilt in (0.8, 1.2)]
+    threat = ThreatModel(goal=MEMBERSHIP, access=access, budget=People.of(None))
+    views = tuple(threat.grant(target, len(x)) for target in targets)
+    answers = None
+    if access >= Access.SCORES:
+        inputs, labels = torch.as_tensor(x), torch.as_tensor(y)
+        answers = np.stack([signals(view.scores, inputs, labels, 1) for view in views])
+    return Sight(y, shadows, answers, x, views)
+
+
+def only(sight: Sight, target: int) -> Sight:
+    """The same adversary before one of the targets."""
+    answers = None if sight.answers is None else sight.answers[[target]]
+    return replace(sight, answers=answers, views=(sight.views[target],))
+
+
+def _line(tilt: float) -> nn.Module:
+    model = nn.Linear(2, 2)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[0.0, 0.0], [4.0, 4 * tilt]]))
+        model.bias.copy_(torch.tensor([0.0, -4.0]))
+    return model

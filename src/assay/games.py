@@ -70,11 +70,13 @@ class Settings:
         curve: further radii at which the bracket is wanted.
         chunk: points in one batch.
         confidence: one-sided, of what is implied beyond the points.
+        runs: trainings, in games that repeat them.
     """
 
     curve: tuple[float, ...] = ()
     chunk: int = 500
     confidence: float = 0.95
+    runs: int = 1000
 
 
 class Replay(NamedTuple):

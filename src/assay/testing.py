@@ -14,12 +14,13 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from assay.contract import POINTS, RADII, Setting, convolutional, plays_of
+from assay.contract import POINTS, RADII, Setting, convolutional, membership, only, plays_of
 from assay.errors import Denied
 from assay.evasion.attacks.pgd import PGD
 from assay.evasion.attacks.tree_exact import TreeExact
@@ -29,6 +30,7 @@ from assay.evasion.objectives import pair_margin
 from assay.evasion.threat import Ball
 from assay.numerics.balls import PROJECTIONS, distance, rowwise
 from assay.numerics.seeds import Stream
+from assay.privacy.methods import Inferrer, Sight
 from assay.targets.access import Access
 from assay.targets.base import Protector, Structured, Target, WhiteBox, refuses
 from assay.targets.pytorch import torch_target
@@ -111,6 +113,39 @@ def check_defense(defense: object, target: Target, x: Tensor) -> None:
         _check_fit(defense, target, x)
         _require(torch.equal(seen, torch.random.get_rng_state()), "training changed torch's global random numbers")
     _require(target.fingerprint() == before, "defending the target changed the target itself")
+
+
+def check_inference(attack: Inferrer) -> None:
+    """That a membership ``attack`` keeps to the protocol, tried on small signals and two linear models.
+
+    It gives one finite score an example and target, depends on the seed alone, treats targets apart, and touches
+    nothing of the caller's.
+    """
+    _require(isinstance(attack.needs, Access), "needs is no Access")
+    sight = membership(attack.needs)
+    held = [array.copy() for array in _arrays(sight)]
+    seen, drawn = torch.random.get_rng_state(), _drawn()
+    found = [attack.infer(sight, np.random.default_rng(seed)) for seed in (0, 0)]
+    shape = (2, len(sight.y))
+    _require(found[0].shape == shape, f"the scores have shape {found[0].shape}, not {shape}")
+    _require(bool(np.isfinite(found[0]).all()), "a score is not finite")
+    _require(np.array_equal(found[0], found[1]), "the same seed gave other scores")
+    _require(all(map(np.array_equal, held, _arrays(sight))), "the attack wrote into what it was given")
+    _require(torch.equal(seen, torch.random.get_rng_state()), "the attack drew from torch's global generator")
+    _require(np.array_equal(drawn, _drawn()), "the attack drew from numpy's global generator")
+    alone = attack.infer(only(sight, 1), np.random.default_rng(0))
+    deterministic = attack.needs >= Access.SCORES
+    _require(not deterministic or np.allclose(alone[0], found[0][1]), "a target alone has other scores than among two")
+
+
+def _drawn() -> np.ndarray[Any, Any]:
+    """The state of numpy's global generator."""
+    return np.array(np.random.get_state(legacy=False)["state"]["key"])
+
+
+def _arrays(sight: Sight) -> list[np.ndarray[Any, Any]]:
+    shadows = [] if sight.shadows is None else [sight.shadows.values, sight.shadows.keep]
+    return [array for array in (sight.y, sight.x, sight.answers, *shadows) if array is not None]
 
 
 def check_proof(proof: Certifier, *, defense: Protector | None = None) -> None:

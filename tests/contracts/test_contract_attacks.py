@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import assay
-from assay import catalog, evasion, targets, testing
+from assay import catalog, evasion, privacy, targets, testing
 from assay.contract import convolutional
 from assay.errors import ConfigError
 from assay.evasion.changes import FAMILIES
@@ -57,7 +57,7 @@ def made(card: catalog.Card) -> object:
 
 
 def rows(kind: str) -> list[object]:
-    return [pytest.param(card, id=card.method) for card in catalog.listed(kind=kind)]
+    return [pytest.param(card, id=card.method) for card in catalog.listed(kind=kind, wing="evasion")]
 
 
 @pytest.mark.parametrize("card", rows("attack"))
@@ -79,7 +79,7 @@ DETECTORS = {"feature-squeezing", "lid", "mahalanobis", "statistical-odds"}
 
 
 def test_detectors_are_the_defenses_that_are_fitted_to_a_target() -> None:
-    recipes = {card.method for card in catalog.listed(kind="defense") if hasattr(catalog.load(card), "false_positives")}
+    recipes = {card.method for card in catalog.listed(kind="defense", wing="evasion") if hasattr(catalog.load(card), "false_positives")}
     assert recipes == DETECTORS
 
 
@@ -103,7 +103,7 @@ def test_the_contract_catches_a_defense_that_is_none() -> None:
         testing.check_defense(object(), setting.target, setting.x)
 
 
-@pytest.mark.parametrize("card", [pytest.param(c, id=c.name) for c in catalog.listed()])
+@pytest.mark.parametrize("card", [pytest.param(c, id=c.name) for c in catalog.listed(wing="evasion")])
 def test_every_row_says_what_its_class_says(card: catalog.Card) -> None:
     cls = catalog.load(card)
     assert cls.__module__.startswith("assay.")
@@ -117,13 +117,13 @@ def test_every_row_says_what_its_class_says(card: catalog.Card) -> None:
 
 
 def test_every_public_method_has_a_row() -> None:
-    listed = {catalog.load(card) for card in catalog.listed()}
+    listed = {catalog.load(card) for card in catalog.listed(wing="evasion")}
     budgets = {*BUDGETS.values(), *FAMILIES.values(), evasion.Records, evasion.Schema}
     public = {getattr(evasion, name) for name in evasion.__all__} - budgets
     assert public == listed
 
 
-@pytest.mark.parametrize("package", [assay, evasion, targets], ids=lambda p: p.__name__)
+@pytest.mark.parametrize("package", [assay, evasion, privacy, targets], ids=lambda p: p.__name__)
 def test_every_public_name_resolves(package) -> None:
     missing = []
     for name in package.__all__:

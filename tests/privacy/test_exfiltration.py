@@ -15,6 +15,7 @@ from assay.privacy import (
     CapacityAbuse,
     CorrelatedValues,
     ExfiltrationGame,
+    FineTune,
     Frame,
     LowBits,
     Pipeline,
@@ -140,6 +141,17 @@ def test_the_other_channels_survive_quantization(name, defense):
 @pytest.mark.parametrize(("name", "least"), [("signs", 0.98), ("values", 1.0), ("labels", 1.0)])
 def test_noise_wounds_the_signs_alone(name, least):
     assert played(name, WeightNoise())[BYTES].estimate >= least
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "least", "most"), [
+    ("low bits", 0.0, 0.01), ("signs", 0.0, 0.5), ("values", 1.0, 1.0), ("labels", 0.0, 0.1),
+])
+def test_fine_tuning_at_the_full_rate_undoes_all_but_correlated_values(name, least, most):
+    """Five copies average what thirty further epochs do to each weight; one copy of a sign or a label does not."""
+    e = played(name, FineTune(pipeline=the_pipeline(), seed=1))
+    assert least <= e[BYTES].estimate <= most
+    assert e[LEAKING].estimate >= 0.97
 
 
 def test_changes_leave_the_caller_s_network_alone():

@@ -152,6 +152,7 @@ class TrialPlan(_Section):
         seed: of everything random in the trial.
         curve: further radii at which both sides are wanted.
         confidence: one-sided, of what the points imply beyond themselves.
+        runs: trainings in an audit of differential privacy, for each adversary.
         chunk: points in one batch; a run that is interrupted loses at most one method on one chunk.
     """
 
@@ -163,6 +164,7 @@ class TrialPlan(_Section):
     seed: int = 0
     curve: list[Number] = Field(default_factory=list)
     confidence: float = Field(default=0.95, gt=0, lt=1)
+    runs: int = Field(default=1000, ge=2)
     chunk: int = Field(default=500, ge=1)
 
 

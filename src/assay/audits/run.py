@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from assay import catalog
 from assay.audits import suites
 from assay.audits.loading import load_data, load_target, with_models
-from assay.audits.plan import Plan, TrialPlan
+from assay.audits.plan import Method, Plan, TrialPlan
 from assay.data import Dataset, validate
 from assay.errors import ConfigError, Unreachable
 from assay.evidence.claim import Claim, Judgment
@@ -150,13 +150,25 @@ def game_of(trial: TrialPlan, dataset: Dataset) -> Game:
     """The trial's game on these examples."""
     t = trial.threat
     words = Words(budget=t.budget, access=t.access, goal=t.goal, knows=tuple(t.knows), queries=t.queries)
-    settings = Settings(curve=tuple(trial.curve), chunk=trial.chunk, confidence=trial.confidence)
+    settings = Settings(curve=tuple(trial.curve), chunk=trial.chunk, confidence=trial.confidence, runs=trial.runs)
     return game_class(trial).planned(dataset, words, settings)
 
 
 def _methods(trial: TrialPlan, folder: Path) -> tuple[list[Any], list[Any]]:
     where, wing = f"[[trial]] {trial.id}", trial.game.partition(".")[0]
+    for spec in trial.attacks:
+        _seated(spec, trial, wing, f"{where}, attacks")
     attacks = [catalog.make(with_models(spec, folder), kind="attack", wing=wing, where=f"{where}, attacks")
                for spec in trial.attacks]
     proofs = [catalog.make(spec, kind="proof", wing=wing, where=f"{where}, proofs") for spec in trial.proofs]
     return attacks, proofs
+
+
+def _seated(spec: Method, trial: TrialPlan, wing: str, where: str) -> None:
+    """Raises ``ConfigError`` (CFG152) where an attack belongs to another game of its wing."""
+    name = spec if isinstance(spec, str) else str(spec.get("name", ""))
+    card, game = catalog.find(name, kind="attack", wing=wing, where=where), catalog.game(trial.game, where=where).name
+    if card.game and card.game != game:
+        known = any(row.name == card.game for row in catalog.listed(kind="game"))
+        fix = f'Give the trial game = "{card.game}".' if known else f"Play it from Python: assay explain {card.name}."
+        raise ConfigError("CFG152", f"{card.name} does not play in {game}", where=where, fix=fix)

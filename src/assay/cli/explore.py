@@ -87,6 +87,8 @@ def explain(name: str) -> None:
     if name not in known:
         raise ConfigError("CFG131", f"there is no code or method called {name!r}{nearest(name, known)}")
     card = catalog.find(name)
+    if card.game:
+        click.echo(f"plays in {card.game}")
     ids = ", ".join((*card.atlas, *card.nist, *card.owasp))
     click.echo(f"{card.name} ({card.kind}): {card.summary}\n")
     click.echo(inspect.getdoc(catalog.load(card)) or "")

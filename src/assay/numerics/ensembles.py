@@ -194,7 +194,7 @@ def planned(recipe: Recipe, x: Tensor, y: Tensor, keep: NDArray[np.bool_], seeds
         return LOOP
     jobs = jobs_of(keep, seeds, x.device)
     steps = sum(recipe.steps(len(job.members)) for job in jobs)
-    turn = _seconds(_Single(recipe, x, y, jobs[0]).step) if how == "auto" else math.inf
+    turn = _alone(recipe, x, y, jobs[0]) if how == "auto" else math.inf
     if turn * steps < WORTH:
         return LOOP
     try:
@@ -242,7 +242,7 @@ class _Single:
                 self.step(step)
         return self
 
-    def step(self, step: int = 0) -> None:
+    def step(self, step: int) -> None:
         """One batch."""
         at = self.order[step]
         x, y = self.x[at], self.y[at]
@@ -298,7 +298,7 @@ class _Stack:
             self.step(slopes, step)
         return self
 
-    def step(self, slopes: Slopes, step: int = 0) -> None:
+    def step(self, slopes: Slopes, step: int) -> None:
         """One batch of every model; one that is finished stands still, its rate being zero."""
         found = slopes(self.weights, self.fixed, *self._batch(step))
         rates = [-self.recipe.rate_at(step, length) for length in self.lengths]
@@ -318,17 +318,23 @@ class _Stack:
         return x, self.y[at]
 
 
+def _alone(recipe: Recipe, x: Tensor, y: Tensor, job: Job) -> float:
+    """Seconds of a step of one model."""
+    model = _Single(recipe, x, y, job)
+    return _seconds(model.step, model.steps)
+
+
 def _abreast(recipe: Recipe, x: Tensor, y: Tensor, jobs: Sequence[Job], steps: int) -> float:
     """Seconds of a step, for each model of a stack."""
     stack = _Stack(recipe, x, y, jobs)
     if steps < TRACED * len(jobs):
-        return _seconds(partial(stack.step, stack.slopes), budget=0) / len(jobs)
-    return _seconds(partial(stack.step, stack.traced())) / len(jobs)
+        return _seconds(partial(stack.step, stack.slopes), len(stack.order), budget=0) / len(jobs)
+    return _seconds(partial(stack.step, stack.traced()), len(stack.order)) / len(jobs)
 
 
 def _move(recipe: Recipe, weight: Tensor, slope: Tensor, speed: Tensor, rate: Tensor) -> None:
     """One step of stochastic gradient descent with momentum, in place."""
-    speed.mul_(recipe.momentum).add_(slope)
+    torch.add(slope, speed, alpha=recipe.momentum, out=speed)
     if recipe.weight_decay:
         speed.add_(weight, alpha=recipe.weight_decay)
     weight.addcmul_(speed, rate.to(weight.dtype))
@@ -353,17 +359,22 @@ def _signed(seed: int) -> int:
     return (seed + 2**63) % 2**64 - 2**63
 
 
-def _seconds(step: Callable[[], None], budget: float = 0.2) -> float:
-    """The shortest of a few steps, after two to warm up. What it trains is thrown away."""
+def _seconds(step: Callable[[int], None], steps: int, budget: float = 0.2) -> float:
+    """The median of the first steps, after one to warm up. What they train is thrown away.
+
+    On a CPU the thread's own time is taken: beside other work the wall's would count against the longer step.
+    """
+    clock = _synchronized if torch.cuda.is_available() else time.thread_time
+    taken: list[float] = []
     with seeded(0, torch.device("cpu")):
-        step()
-        step()
-        best, spent = math.inf, 0.0
-        while spent <= budget:
-            start = time.perf_counter()
-            step()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            took = time.perf_counter() - start
-            best, spent = min(best, took), spent + took
-    return best
+        step(0)
+        while not taken or (sum(taken) < budget and len(taken) < steps):
+            start = clock()
+            step(len(taken))
+            taken.append(clock() - start)
+    return float(np.median(taken))
+
+
+def _synchronized() -> float:
+    torch.cuda.synchronize()
+    return time.perf_counter()

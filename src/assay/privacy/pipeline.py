@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -37,9 +37,9 @@ class Pipeline:
         True
     """
 
-    init: Callable[[int], nn.Module]
-    x: Tensor
-    y: Tensor
+    init: Callable[[int], nn.Module] = field(repr=False)
+    x: Tensor = field(repr=False)
+    y: Tensor = field(repr=False)
     epochs: int = 30
     batch: int = 64
     rate: float = 1e-2

@@ -21,6 +21,8 @@ from assay.reports.roc import Roc, roc
 from assay.reports.supply import SCAN, Weights, supply
 
 CONTRADICTION = "DBT120"
+REFUTED = "PRV331"
+"""What is no doubt about the evaluation but its outcome: a claim of differential privacy was refuted."""
 ORDER: tuple[Verdict, ...] = ("broken", "undecided", "standing", "proven")
 """Verdicts, the gravest first."""
 
@@ -182,7 +184,10 @@ class Report:
             said.append(f"{words.count(len(self.missing), 'trial')} could not run")
         if seen := {doubt.code for band in self.bands for doubt in band.doubts if band.game == SCAN}:
             said.append(f"A scan of the weights found {words.listing(sorted(seen))}")
-        if doubts := {doubt.code for band in self.bands for doubt in band.doubts if band.game != SCAN}:
+        if any(doubt.code == REFUTED for band in self.bands for doubt in band.doubts):
+            said.append(f"An audit refutes the privacy that is claimed ({REFUTED})")
+        doubts = {doubt.code for band in self.bands for doubt in band.doubts if band.game != SCAN} - {REFUTED}
+        if doubts:
             said.append(f"Doubts about the evaluation: {words.listing(sorted(doubts))}")
         return " ".join(f"{s}." for s in said)
 

@@ -42,6 +42,10 @@ def test_a_linear_model_reaches_the_published_accuracy_at_epsilon_three(name, ba
     assert accuracy(trained.module, *test) >= bar
 
 
+def test_the_defaults_are_epsilon_three_on_mnist():
+    assert 2.99 < Accountant("pld").epsilon(ScatterNet().mechanism(60_000), delta=1e-5) <= 3
+
+
 def small(head):
     return ScatterNet(scattering=Scattering(octaves=1), groups=3, head=head, training=DPSGD(
         clip=0.1, batch=256, epochs=20, rate=4.0 if head == "linear" else 1.0, average=0.9)).calibrated(

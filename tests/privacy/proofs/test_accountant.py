@@ -84,6 +84,16 @@ def test_agrees_with_dp_accounting_and_opacus(setting):
     assert Accountant("rdp").epsilon(mechanism, delta=DELTA) == pytest.approx(rdp, abs=1e-3)
 
 
+@pytest.mark.parametrize(("noise", "rate", "steps", "peer"), [
+    (5.3334, 0.2654, 63, 1.8216), (1.6178, 0.8367, 1386, 279.9512), (3.8949, 0.0010, 57, 0.0062),
+    (7.1388, 0.4136, 1, 0.2597), (3.7837, 0.0222, 625, 0.6231),
+])
+def test_agrees_with_dp_accounting_at_small_and_large_budgets(noise, rate, steps, peer):
+    """dp-accounting 0.6.0 PLD at delta = 1e-6, settings drawn at random and rounded to four decimals."""
+    mechanism = SampledGaussian(noise=noise, rate=rate, steps=steps)
+    assert Accountant("pld").epsilon(mechanism, delta=1e-6) == pytest.approx(peer, abs=1e-3)
+
+
 @pytest.mark.parametrize("noise", [0.5, 1.0, 4.0])
 @pytest.mark.parametrize(("rate", "steps"), [(1e-3, 3000), (0.05, 1), (0.05, 300), (0.7, 50)])
 def test_no_conversion_is_tighter_than_the_loss_itself(noise, rate, steps):

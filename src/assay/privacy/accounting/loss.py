@@ -31,10 +31,10 @@ _EXCESS = 2e-5
 """By how much the grid may raise the mean loss of the whole composition: at most h²/8 a release."""
 
 _COARSEST = 1e-3
-"""The longest step, for few releases that tell little."""
+"""The longest step, where losses are not too far apart for it."""
 
-_POINTS = 1 << 22
-"""The longest grid. Where losses reach farther, the grid is coarser: still valid, less tight."""
+_POINTS = 1 << 20
+"""The longest grid of one release. Where losses reach farther, it is coarser: still valid, less tight."""
 
 _REACH = 10.0
 """Standard deviations beyond which a release's loss counts as infinite: a chance of 8e-24."""
@@ -126,8 +126,16 @@ def _grid(releases: Mapping[Release, int]) -> float:
     if not releases or not all(map(_private, releases)):
         return 0.0
     widest = max(np.ptp(_support(release, "remove")) for release in releases)
-    step = min(math.sqrt(8 * _EXCESS / sum(releases.values())), _COARSEST)
-    return max(step, float(widest) / (_POINTS / 4))
+    coarse = max(min(math.sqrt(8 * _EXCESS / sum(releases.values())), _COARSEST), float(widest) / _POINTS)
+    fine = max(min(map(_spread, releases)) / 4, float(widest) / (_POINTS / 4))  # for releases that tell little
+    return min(coarse, fine)
+
+
+def _spread(release: Release) -> float:
+    """About the standard deviation of one release's loss."""
+    if isinstance(release, Gaussian):
+        return release.mu
+    return release.rate * math.sqrt(math.expm1(min(1 / release.noise**2, 50.0)))
 
 
 def _support(release: Release, direction: Direction) -> Floats:

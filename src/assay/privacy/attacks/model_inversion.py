@@ -63,7 +63,8 @@ class MIFace:
     *Needs*: gradients.
     *Cost*: 1 forward and 1 backward a class and step.
     *Blind spots*: networks whose classes are no averages of their members; what it finds need not look like anything.
-    *Held to*: chance, 1 person of 40; from two classes' softmax regression, the known direction to 1e-6.
+    *Held to*: ART 1.20.1's MIFace from the same start with as many steps: 39 of 40 people from softmax regression, 38
+    from a perceptron, median PSNR 18.5 to 20.7 dB; from two classes' softmax regression, the known direction to 1e-6.
     *Measured*: 39 of 40 people identified from softmax regression and 39 from a perceptron of 100 units, by photos that
     neither saw; median PSNR 19.3 to 20.9 dB, where the mean face of others has 17.3 to 18.4
     (`tests/privacy/test_model_inversion.py`).

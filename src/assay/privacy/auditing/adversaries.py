@@ -12,6 +12,7 @@ from torch import Tensor
 from assay.privacy.auditing.procedure import Models, Procedure, Watch
 from assay.privacy.canaries import NATURAL, WORST, Canaries, Planter
 from assay.privacy.signals import logit_scale
+from assay.targets.access import Access
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +49,11 @@ class Adversary(Protocol):
     """A rung of the ladder: which example it adds, and how surely it says of each run that it was there.
 
     Attributes:
+        needs: what it sees of a model.
         watches: whether it must see the training's steps.
     """
 
+    needs: ClassVar[Access]
     watches: ClassVar[bool]
 
     @property
@@ -88,6 +91,7 @@ class APIAccess:
         canary: what is added.
     """
 
+    needs: ClassVar[Access] = Access.SCORES
     watches: ClassVar[bool] = False
 
     canary: Planter = NATURAL
@@ -128,6 +132,7 @@ class StaticInput:
         canary: what is added; of several, an audit keeps the one that stood out in pilot runs.
     """
 
+    needs: ClassVar[Access] = Access.SCORES
     watches: ClassVar[bool] = False
 
     canary: Planter = WORST

@@ -15,6 +15,7 @@ from assay.errors import TargetError
 from assay.privacy.auditing.adversaries import Trial
 from assay.privacy.auditing.procedure import procedure_name
 from assay.privacy.canaries import NATURAL, WORST, Planter
+from assay.targets.access import Access
 
 Look = Callable[[int, Tensor, Tensor], Tensor]
 """What a step says: ``(step, parameters [runs, parameters], released) -> [runs]``."""
@@ -80,6 +81,7 @@ class IntermediateModels:
         canary: what is added; of several, an audit keeps the one that stood out in pilot runs.
     """
 
+    needs: ClassVar[Access] = Access.GRADIENTS
     watches: ClassVar[bool] = True
 
     canary: Planter = WORST
@@ -132,6 +134,7 @@ class GradientCanary:
         canary: the example whose gradient is replaced.
     """
 
+    needs: ClassVar[Access] = Access.GRADIENTS
     watches: ClassVar[bool] = True
 
     length: float = 1e4
@@ -170,6 +173,7 @@ class MaliciousData:
         canary: the example whose gradient is replaced.
     """
 
+    needs: ClassVar[Access] = Access.GRADIENTS
     watches: ClassVar[bool] = True
 
     length: float = 1e4

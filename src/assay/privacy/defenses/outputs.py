@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -11,14 +11,16 @@ from torch import Tensor
 from assay.errors import ConfigError
 from assay.games import name_of
 from assay.targets.access import Access
-from assay.targets.base import Bounds, Target
+from assay.targets.around import Around, Declared
+from assay.targets.base import Target
+from assay.targets.defended import Parts
 from assay.targets.procedure import Training
 
 SMALLEST = 1e-30
 """What an answer of probability 0 is taken for: its logarithm has to be a number."""
 
 
-class Answering(Protocol):
+class Answering(Declared, Protocol):
     """A measure that changes the probabilities that are answered."""
 
     def answer(self, p: Tensor) -> Tensor:
@@ -27,21 +29,12 @@ class Answering(Protocol):
     def protect(self, target: Target) -> AnsweringTarget:
         """``target`` with its answers changed; itself unchanged."""
 
-    def train(self, training: Training) -> Training:
-        """A procedure whose models answer so."""
-
 
 @dataclass(frozen=True, eq=False)
-class AnsweringTarget:
+class AnsweringTarget(Around):
     """A target that answers with changed probabilities and hides everything behind them."""
 
-    base: Target
     defense: Answering
-
-    @property
-    def name(self) -> str:
-        """The base's name and the measure."""
-        return f"{self.base.name} + {name_of(self.defense)}"
 
     @property
     def offers(self) -> Access:
@@ -49,33 +42,13 @@ class AnsweringTarget:
         return min(self.base.offers, Access.SCORES)
 
     @property
-    def bounds(self) -> Bounds:
-        """The base's."""
-        return self.base.bounds
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The base's."""
-        return self.base.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """The base's."""
-        return self.base.device
-
-    @property
-    def randomized(self) -> bool:
-        """Whether the base is."""
-        return self.base.randomized
-
-    @property
-    def forwards_per_query(self) -> int:
-        """The base's."""
-        return self.base.forwards_per_query
+    def refuses(self) -> bool:
+        """Never: a refusal below is one more class of the answer."""
+        return False
 
     def labels(self, x: Tensor) -> Tensor:
-        """The base's labels: no measure here changes one."""
-        return self.base.labels(x)
+        """Those of what is answered: rounded probabilities may tie, and the first class wins."""
+        return self.scores(x).argmax(-1) if self.base.offers >= Access.SCORES else self.base.labels(x)
 
     def scores(self, x: Tensor) -> Tensor:
         """Logarithms of what is answered, ``[rows, classes]``."""
@@ -83,12 +56,8 @@ class AnsweringTarget:
         return self.defense.answer(p).clamp_min(SMALLEST).log()
 
     def check(self, x: Tensor) -> None:
-        """The base's check."""
+        """The check of the target below."""
         self.base.check(x)
-
-    def fingerprint(self) -> dict[str, str]:
-        """The base's, and the measure."""
-        return {**self.base.fingerprint(), "answers": repr(self.defense)}
 
 
 def answering(training: Training, defense: Answering) -> Training:
@@ -126,6 +95,8 @@ class RoundScores:
     Attributes:
         decimals: how many are kept.
     """
+
+    parts: ClassVar[Parts] = Parts()
 
     decimals: int = 2
 
@@ -175,6 +146,8 @@ class SoftScores:
         temperature: above 1.
     """
 
+    parts: ClassVar[Parts] = Parts(temperature=True)
+
     temperature: float = 20.0
 
     def __post_init__(self) -> None:
@@ -221,6 +194,8 @@ class TopK:
     Attributes:
         k: how many classes are answered.
     """
+
+    parts: ClassVar[Parts] = Parts()
 
     k: int = 1
 

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from scipy.stats import binom, chi2
 from torch import nn
 
 from assay.evidence.record import Doubt
+from assay.targets.access import Access
 
 SIGNATURES: dict[str, bytes] = {
     "PNG": b"\x89PNG\r\n\x1a\n", "PDF": b"%PDF-1.", "ZIP": b"PK\x03\x04\x14\x00", "bzip2": b"BZh91AY",
@@ -114,6 +116,8 @@ class WeightScan:
         published: ``"float16"`` or ``"bfloat16"`` where the weights are said to come from there; else the scan
             concludes it where at least half of them lie on such a grid.
     """
+
+    needs: ClassVar[Access] = Access.WEIGHTS
 
     chance: float = 1e-6
     published: str = ""

@@ -106,7 +106,7 @@ class AuditGame:
     def planned(cls, data: Dataset, words: Words, settings: Settings) -> AuditGame:
         """The game that a plan describes. Raises ``ConfigError`` (PRV312) for a budget that cannot be read."""
         promise = Promise.parse(words.budget)
-        return cls((promise.epsilon, promise.delta), data, confidence=settings.confidence)
+        return cls((promise.epsilon, promise.delta), data, runs=settings.runs, confidence=settings.confidence)
 
     @staticmethod
     def budget_named(text: str) -> str:
@@ -182,7 +182,7 @@ class AuditGame:
         return training.data if self.data is None else self.data
 
     def _threat(self, attack: Adversary) -> Threat:
-        return replace(self.threat, access="gradients") if attack.watches else self.threat
+        return replace(self.threat, access=str(attack.needs))
 
 
 def _doubts(result: AuditResult) -> list[Doubt]:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from assay.errors import TargetError
-from assay.evasion.defenses.around import Around, Declared, in_groups, joined
 from assay.numerics.seeds import Stream
+from assay.targets.around import Around, Declared, in_groups, joined
 from assay.targets.base import Graded, Loss, WhiteBox
 
 

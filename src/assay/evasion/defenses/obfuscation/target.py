@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from assay.errors import TargetError
-from assay.evasion.defenses.around import Around, Declared
 from assay.targets.access import Access
+from assay.targets.around import Around, Declared
 from assay.targets.base import Graded, Loss, Target, WhiteBox
 from assay.targets.pytorch import TorchTarget, torch_target
 

@@ -9,7 +9,7 @@ from typing import ClassVar, cast
 from torch import Tensor
 
 from assay.errors import ConfigError
-from assay.evasion.defenses.around import Around
+from assay.targets.around import Around
 from assay.targets.base import Graded, Loss, Target, WhiteBox
 from assay.targets.defended import Parts
 

@@ -22,8 +22,8 @@ class Signs:
     *Paper*: Song, Ristenpart & Shmatikov, CCS 2017, §4.3; the margin and the last correction are ours.
     *Needs*: weights.
     *Cost*: one training, a pass over the weights more a step.
-    *Blind spots*: nobody without the weights can read it; one bit a weight at most. Pruning and long fine-tuning undo
-    it; rounding does not.
+    *Blind spots*: nobody without the weights can read it; one bit a weight at most. Fine-tuning as long and fast as the
+    training undoes it; rounding does not.
     *Held to*: the paper's claim, a bit in every weight at an accuracy whose 95 % interval overlaps the
     honest one's.
     *Measured*: 1,200 bytes, 0.98 bits a weight, back from the demo network at four seeds; 95.8 to 98.4 % of 500
