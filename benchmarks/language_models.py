@@ -26,7 +26,7 @@ from assay.evidence.record import Evidence
 from assay.privacy.ranking import Ranking
 from assay.targets import LanguageModel
 
-ASSETS = Path(os.environ.get("ASSAY_ASSETS", "../shared/assets"))
+ASSETS = Path(os.environ.get("ASSAY_ASSETS", Path(__file__).resolve().parents[2] / "shared" / "assets"))
 SHAKESPEARE = ASSETS / "datasets" / "tiny_shakespeare" / "input.txt"
 LARGE, SMALL = 250_000, 12_000
 """Characters trained on: read three times, and learned by heart in 77 readings."""
@@ -294,7 +294,7 @@ def _print_extraction(found: Study, samples: int = 300) -> None:
         kept = evidence.artefacts["samples"].arrays
         doubts = "".join(f"  [{doubt.code}]" for doubt in evidence.doubts)
         print(f"   {name:32s} verbatim samples at least {share.value:.1%} ({share.estimate:.1%} of {share.n}), "
-              f"of the first {guesses.n} guesses {guesses.value:.0%}, {characters.value:.0f} characters; "
+              f"of the first {guesses.n} guesses {guesses.estimate:.0%}, {characters.value:.0f} characters; "
               f"longest run {kept['matches'][:, 0].max()}, in held-out text {kept['held_out'].max()}{doubts}")
 
 

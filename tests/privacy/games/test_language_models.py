@@ -5,7 +5,6 @@ The settings and the trainings are those of ``benchmarks/language_models.py``, w
 
 from __future__ import annotations
 
-import os
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -22,7 +21,6 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def bench():
-    os.environ.setdefault("ASSAY_ASSETS", "../shared/assets")
     path = Path(__file__).parents[3] / "benchmarks" / "language_models.py"
     spec = spec_from_file_location("assay_benchmarks_language_models", path)
     module = sys.modules[spec.name] = module_from_spec(spec)
@@ -81,7 +79,7 @@ def test_verbatim_training_text_is_extracted_and_verified(bench):
         found = game.play(attack, study.model, seed=0)
         assert found["verbatim samples"].value > least, name
         share = found["verbatim samples"].estimate
-        assert found["verbatim guesses"].value > (share + 0.1 if share < 0.9 else 0.9), name  # zlib puts them first
+        assert found["verbatim guesses"].estimate > (share + 0.1 if share < 0.9 else 0.9), name  # zlib puts them first
         assert found["extracted characters"].value > 1000, name
         assert not found.doubts
         kept = found.artefacts["samples"].arrays
