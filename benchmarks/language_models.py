@@ -132,14 +132,14 @@ def exposed(found: Study, *, references: int = 1023, seed: int = 0) -> tuple[Evi
 
 def attacks(found: Study, samples: int = 300) -> dict[str, privacy.Extraction]:
     """The paper's three ways to draw, and one colder than it."""
-    prompts = privacy.Prompts(found.held_out, 20)
+    prompted = {"prompted with other Shakespeare": privacy.Extraction(
+        samples=samples, length=200, prompts=privacy.Prompts(found.held_out, 20))}
     return {
         "top 40": privacy.Extraction(samples=samples, length=200),
         "top 40 at temperature 0.5": privacy.Extraction(
             samples=samples, length=200, sampling=privacy.TopKSampling(temperature=0.5)),
         "temperature 10 to 1": privacy.Extraction(samples=samples, length=200, sampling=privacy.DecayingTemperature()),
-        "prompted with other Shakespeare": privacy.Extraction(samples=samples, length=200, prompts=prompts),
-    }
+    } | (prompted if found.held_out else {})
 
 
 def rankings(found: Study) -> dict[str, Ranking]:

@@ -169,6 +169,15 @@ def test_training_mode_and_wrong_shapes_are_refused():
         targets.language(Table().eval(), tokenizer=LETTERS, vocabulary=3)
     with pytest.raises(TargetError, match="PRV404"):
         targets.language(recurrent(), tokenizer=LETTERS, vocabulary=4)
+    with pytest.raises(TargetError, match="PRV404"):
+        targets.language(Table().eval(), tokenizer=LETTERS, vocabulary=4, recurrent=True)
+    with pytest.raises(TargetError, match="PRV404"):
+        targets.language(Table().eval(), tokenizer=LETTERS, vocabulary=9)
+
+
+def test_no_texts_are_no_likelihoods():
+    for model in (table(start="a"), targets.NGram.fit("abcd", order=2)):
+        assert model.log_probs([]).log_probs.shape == (0, 0)
 
 
 def test_strange_characters_are_refused_or_replaced():
