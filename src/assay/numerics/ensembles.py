@@ -245,7 +245,7 @@ class _Single:
     def step(self, step: int) -> None:
         """One batch."""
         at = self.order[step]
-        x, y = self.x[at], self.y[at]
+        x, y = self.x.index_select(0, at), self.y.index_select(0, at)
         if self.recipe.augment is not None:
             x = self.recipe.augment(x, self.rows.fold(step))
         slopes = torch.autograd.grad(self.recipe.loss(self.module(x), y).mean(), self.weights)
@@ -312,7 +312,7 @@ class _Stack:
 
     def _batch(self, step: int) -> tuple[Tensor, Tensor]:
         at = self.order[step]
-        x = self.x[at]
+        x = self.x.index_select(0, at.flatten()).reshape(*at.shape, *self.x.shape[1:])
         if self.recipe.augment is not None:
             x = self.recipe.augment(x.flatten(0, 1), self.rows.fold(step)).reshape(x.shape)
         return x, self.y[at]
