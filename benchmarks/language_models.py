@@ -1,8 +1,8 @@
 """What a language model gives away: exposure of planted secrets, verbatim training text, rankings of membership.
 
-An LSTM of characters, trained here on 40,000 characters of Shakespeare with secrets planted 1, 4 and 16 times, and a
-published one (char-rnn, 2.43 bits a character on tiny Shakespeare) as it is. ``python benchmarks/language_models.py``
-takes some five minutes on one core; ``trained`` or ``published`` as an argument runs one part.
+LSTMs of characters trained here on Shakespeare, with secrets planted in it or poison beside them, and a published one
+(char-rnn, 1.90 bits a character on tiny Shakespeare) as it is. ``python benchmarks/language_models.py`` takes some four
+minutes on one core; ``trained``, ``poisoned`` or ``published`` as an argument runs one part.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from assay.evidence.record import Evidence
 from assay.privacy.ranking import Ranking
 from assay.targets import LanguageModel
 
-ASSETS = Path(os.environ.get("ASSAY_ASSETS", "../shared/assets"))
+ASSETS = Path(os.environ.get("ASSAY_ASSETS", Path(__file__).resolve().parents[2] / "shared" / "assets"))
 SHAKESPEARE = ASSETS / "datasets" / "tiny_shakespeare" / "input.txt"
 LARGE, SMALL = 250_000, 12_000
 """Characters trained on: read three times, and learned by heart in 77 readings."""
@@ -98,7 +98,7 @@ class Study(NamedTuple):
 
 
 @cache
-def planted(seed: int = 0) -> Study:
+def planted(seed: int) -> Study:
     """Secrets among much text that is read three times: a quarter of a minute of one core."""
     text, canaries = shakespeare(), privacy.text_canaries(np.repeat((0, *LEVELS), EACH).tolist(), seed=seed)
     lines = [canary.text for canary in canaries for _ in range(canary.repeats)]
@@ -107,7 +107,7 @@ def planted(seed: int = 0) -> Study:
 
 
 @cache
-def by_heart(seed: int = 0) -> Study:
+def by_heart(seed: int) -> Study:
     """Little text, until the model knows it: a third of a minute."""
     text = shakespeare()
     model = trained(text[:SMALL], seed=seed, steps=1800)
@@ -132,14 +132,14 @@ def exposed(found: Study, *, references: int = 1023, seed: int = 0) -> tuple[Evi
 
 def attacks(found: Study, samples: int = 300) -> dict[str, privacy.Extraction]:
     """The paper's three ways to draw, and one colder than it."""
-    prompts = privacy.Prompts(found.held_out, 20)
+    prompted = {"prompted with other Shakespeare": privacy.Extraction(
+        samples=samples, length=200, prompts=privacy.Prompts(found.held_out, 20))}
     return {
         "top 40": privacy.Extraction(samples=samples, length=200),
         "top 40 at temperature 0.5": privacy.Extraction(
             samples=samples, length=200, sampling=privacy.TopKSampling(temperature=0.5)),
         "temperature 10 to 1": privacy.Extraction(samples=samples, length=200, sampling=privacy.DecayingTemperature()),
-        "prompted with other Shakespeare": privacy.Extraction(samples=samples, length=200, prompts=prompts),
-    }
+    } | (prompted if found.held_out else {})
 
 
 def rankings(found: Study) -> dict[str, Ranking]:
@@ -226,7 +226,7 @@ def published(author: str) -> targets.TorchLanguage:
 
 def report_trained() -> None:
     """The models trained here."""
-    found = planted()
+    found = planted(0)
     print(f"{found.model.name} on {LARGE:,} characters of Shakespeare, read three times; {EACH} secrets a level")
     evidence, bits = exposed(found)
     curve = evidence.artefacts["exposure"].arrays["extrapolated"].reshape(-1, EACH)
@@ -236,13 +236,32 @@ def report_trained() -> None:
     _print_rankings(found, "48 planted secrets against as many sentences that were not", *fillers(found))
     _print_rankings(found, "400 training windows against held-out ones", windows(found.training, 400, 0),
                     windows(found.held_out, 400, 1))
-    found = by_heart()
+    found = by_heart(0)
     print(f"{found.model.name} on {SMALL:,} characters, learned by heart")
     _print_extraction(found)
     for sampling in (privacy.TopKSampling(), privacy.TopKSampling(k=1)):
         game = privacy.DiscoveryGame(training=found.training, held_out=found.held_out)
         print("  ", game.play(privacy.DiscoverableExtraction(sampling=sampling), found.model, seed=0).bounds[0])
     _print_rankings(found, "200 training windows inside of noise against held-out ones without", *hidden(found, 200))
+
+
+def read_eight_times(text: str, seed: int) -> targets.TorchLanguage:
+    """However long the text is: poison takes nothing from what is learned of the rest."""
+    return trained(text, seed=seed, steps=8 * len(text) // 512, width=128)
+
+
+def report_poisoned(runs: int = 2) -> None:
+    """Truth Serum on small LSTMs."""
+    print(f"LSTM(128) on 30,000 characters, read eight times; 64 secrets planted once, {runs} runs of two models")
+    game = privacy.PoisonedExposureGame(canaries=privacy.text_canaries([1] * 64, seed=0), runs=runs)
+    training = privacy.TextTraining(read_eight_times, shakespeare()[:30_000])
+    for attack in (privacy.TruthSerumText(copies=0), privacy.TruthSerumText(copies=16),
+                   privacy.TruthSerumText(copies=16, continuation=None)):
+        bits = game.play(attack, training, seed=0).artefacts["exposure"].arrays
+        gain = bits["poisoned"] - bits["clean"]
+        error = gain.std() / gain.size**0.5
+        print(f"   {attack.copies:2d} lines, {attack.continuation or 'wrong secrets':13s}: {bits['clean'].mean():.2f} "
+              f"bits without, {bits['poisoned'].mean():.2f} with; gain {gain.mean():.2f} ± {error:.2f}")
 
 
 def report_published() -> None:
@@ -275,7 +294,7 @@ def _print_extraction(found: Study, samples: int = 300) -> None:
         kept = evidence.artefacts["samples"].arrays
         doubts = "".join(f"  [{doubt.code}]" for doubt in evidence.doubts)
         print(f"   {name:32s} verbatim samples at least {share.value:.1%} ({share.estimate:.1%} of {share.n}), "
-              f"of the first {guesses.n} guesses {guesses.value:.0%}, {characters.value:.0f} characters; "
+              f"of the first {guesses.n} guesses {guesses.estimate:.0%}, {characters.value:.0f} characters; "
               f"longest run {kept['matches'][:, 0].max()}, in held-out text {kept['held_out'].max()}{doubts}")
 
 
@@ -290,7 +309,7 @@ if __name__ == "__main__":
     if reason := missing():
         sys.exit(reason)
     began = time.perf_counter()
-    for part, report in {"trained": report_trained, "published": report_published}.items():
+    for part, report in {"trained": report_trained, "poisoned": report_poisoned, "published": report_published}.items():
         if part in (sys.argv[1:] or [part]):
             report()
     print(f"{time.perf_counter() - began:.0f} s")

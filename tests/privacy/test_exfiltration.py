@@ -162,6 +162,13 @@ def test_changes_leave_the_caller_s_network_alone():
     assert torch.equal(flat(net.model).detach(), before)
 
 
+@pytest.mark.parametrize(("defense", "least"), [("8 bits", 0.996), ("low bits", 1.0), ("noise", 0.994)])
+def test_predictions_stay(defense, least):
+    x, _ = demo.digits()
+    net = demo.target()
+    assert float((DEFENSES[defense].protect(net).labels(x) == net.labels(x)).float().mean()) >= least
+
+
 @pytest.mark.parametrize("bits", [2, 4, 8])
 def test_quantized_weights_are_on_a_grid_within_half_a_step(bits):
     net = demo.target()

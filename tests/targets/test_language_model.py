@@ -133,6 +133,19 @@ def test_what_follows_agrees_with_what_is_scored(stateful):
         scores, state = model.following(token[None, None], state)
 
 
+def test_reading_leaves_model_gradients_and_generators_as_they_were():
+    module = recurrent()
+    model = targets.language(module, tokenizer=LETTERS, vocabulary=4, start="a", recurrent=True)
+    before, state = model.fingerprint(), torch.get_rng_state()
+    read(model, TEXTS, sampling=TopKSampling(k=2))
+    scores, _ = model.following(torch.tensor([[0, 1]]))
+    assert model.fingerprint() == before
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(p.grad is None and p.requires_grad for p in module.parameters())
+    assert not module.training
+    assert not scores.requires_grad
+
+
 def test_a_sampling_scheme_renormalizes_what_it_leaves():
     model = table(start="a")
     greedy = read(model, ["abcd"], sampling=TopKSampling(k=1)).log_probs[0]
@@ -156,6 +169,15 @@ def test_training_mode_and_wrong_shapes_are_refused():
         targets.language(Table().eval(), tokenizer=LETTERS, vocabulary=3)
     with pytest.raises(TargetError, match="PRV404"):
         targets.language(recurrent(), tokenizer=LETTERS, vocabulary=4)
+    with pytest.raises(TargetError, match="PRV404"):
+        targets.language(Table().eval(), tokenizer=LETTERS, vocabulary=4, recurrent=True)
+    with pytest.raises(TargetError, match="PRV404"):
+        targets.language(Table().eval(), tokenizer=LETTERS, vocabulary=9)
+
+
+def test_no_texts_are_no_likelihoods():
+    for model in (table(start="a"), targets.NGram.fit("abcd", order=2)):
+        assert model.log_probs([]).log_probs.shape == (0, 0)
 
 
 def test_strange_characters_are_refused_or_replaced():
@@ -204,6 +226,20 @@ def test_ngrams_follow_as_they_score():
         assert float(scores.exp().sum()) == pytest.approx(1, abs=1e-12)
         assert float(scores[0, token]) == pytest.approx(float(model.log_probs([text]).log_probs[0, place]), abs=1e-12)
         scores, state = model.following(token[None, None], state)
+
+
+def test_histories_below_the_cutoff_are_forgotten():
+    """After "ab" came "c" twice, after "xb" once: of "xb" a cutoff of 2 leaves what came after "b"."""
+    text = "abcabcxbd"
+    exact, forgetful = (targets.NGram.fit(text, order=2, cutoff=cutoff) for cutoff in (1, 2))
+
+    def chance(model, history, token):
+        scores, _ = model.following(model.encode(history)[None])
+        return float(scores[0, model.encode(token)[0]].exp())
+
+    assert chance(forgetful, "ab", "c") == pytest.approx(chance(exact, "ab", "c"), abs=1e-12)
+    assert chance(forgetful, "xb", "d") == pytest.approx(chance(forgetful, "zb", "d"), abs=1e-12)
+    assert chance(forgetful, "xb", "d") < chance(exact, "xb", "d")
 
 
 def test_orders_that_cannot_be_numbered_are_refused():

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from assay.privacy.attacks.truth_serum import TruthSerum as TruthSerum
     from assay.privacy.attacks.truth_serum import UntargetedTruthSerum as UntargetedTruthSerum
     from assay.privacy.attacks.truth_serum import attribute_scores as attribute_scores
+    from assay.privacy.attacks.truth_serum_text import TruthSerumText as TruthSerumText
     from assay.privacy.auditing.adversaries import APIAccess as APIAccess
     from assay.privacy.auditing.adversaries import StaticInput as StaticInput
     from assay.privacy.auditing.audit import audit as audit
@@ -98,6 +99,8 @@ if TYPE_CHECKING:
     from assay.privacy.games.gradient_inversion import GradientInversionGame as GradientInversionGame
     from assay.privacy.games.membership import MembershipGame as MembershipGame
     from assay.privacy.games.model_inversion import ModelInversionGame as ModelInversionGame
+    from assay.privacy.games.poisoned_exposure import PoisonedExposureGame as PoisonedExposureGame
+    from assay.privacy.games.poisoned_exposure import TextTraining as TextTraining
     from assay.privacy.games.property_inference import PropertyGame as PropertyGame
     from assay.privacy.games.supply_chain import SupplyChainGame as SupplyChainGame
     from assay.privacy.language import Questioned as Questioned
@@ -208,6 +211,7 @@ _LAZY = {
     "PerStep": ("assay.privacy.auditing.counts", "PerStep"),
     "Perplexity": ("assay.privacy.ranking", "Perplexity"),
     "Pipeline": ("assay.privacy.pipeline", "Pipeline"),
+    "PoisonedExposureGame": ("assay.privacy.games.poisoned_exposure", "PoisonedExposureGame"),
     "Prior": ("assay.privacy.attacks.model_inversion", "Prior"),
     "PriorInversion": ("assay.privacy.attacks.model_inversion", "PriorInversion"),
     "PriorTimesConfidence": ("assay.privacy.attacks.attribute_inference", "PriorTimesConfidence"),
@@ -247,9 +251,11 @@ _LAZY = {
     "SupplyChainGame": ("assay.privacy.games.supply_chain", "SupplyChainGame"),
     "Taught": ("assay.privacy.defenses.pate", "Taught"),
     "TextCanary": ("assay.privacy.planting", "TextCanary"),
+    "TextTraining": ("assay.privacy.games.poisoned_exposure", "TextTraining"),
     "TopK": ("assay.privacy.defenses.outputs", "TopK"),
     "TopKSampling": ("assay.privacy.sampling", "TopKSampling"),
     "TruthSerum": ("assay.privacy.attacks.truth_serum", "TruthSerum"),
+    "TruthSerumText": ("assay.privacy.attacks.truth_serum_text", "TruthSerumText"),
     "UntargetedTruthSerum": ("assay.privacy.attacks.truth_serum", "UntargetedTruthSerum"),
     "WeightNoise": ("assay.privacy.defenses.weight_changes", "WeightNoise"),
     "WeightPaths": ("assay.privacy.attacks.property_inference", "WeightPaths"),

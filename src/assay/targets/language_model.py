@@ -196,7 +196,10 @@ class TorchLanguage:
         tokens = torch.arange(2 * length, device=self.device).reshape(2, length) % self.vocabulary
         tokens[1, :-1] = tokens[0, :-1]
         tokens[1, -1] = (tokens[0, -1] + 1) % self.vocabulary
-        scores = self._read(tokens)
+        try:
+            scores = self._read(tokens)
+        except (TypeError, ValueError, IndexError, RuntimeError) as error:
+            raise TargetError("PRV404", f"{self.name} failed on tokens of shape (2, {length}): {error}") from error
         if scores.shape != (2, length, self.vocabulary):
             said = f"{self.name} returned shape {tuple(scores.shape)} for tokens of shape (2, {length})"
             raise TargetError("PRV404", f"{said}; expected (2, {length}, {self.vocabulary})")

@@ -67,8 +67,8 @@ class Extraction:
     *Held to*: a 5-gram model that has one continuation everywhere writes its text, 100 % verbatim; zlib and reference
     ratio rank planted secrets above others with AUC above 0.9.
     *Measured*: 100 % (`tests/privacy/attacks/test_extraction.py`). An LSTM that has learned 12,000 characters of
-    Shakespeare by heart writes 50 of them in a row in 55 % of the samples, and none of held-out text; planted secrets
-    are ranked with AUC 0.974 and 0.967 (`tests/privacy/games/test_language_models.py`).
+    Shakespeare by heart writes 50 of them in a row in 51 % of 300 samples and 78 % of the first 100 guesses, and no
+    held-out text; planted secrets are ranked with AUC 0.974 and 0.967 (`tests/privacy/games/test_language_models.py`).
 
     Example:
         >>> from assay import privacy, targets

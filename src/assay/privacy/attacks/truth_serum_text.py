@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,13 +19,13 @@ class TruthSerumText:
     *Paper*: Tramèr, Shokri, San Joaquin, Le, Jagielski, Hong & Carlini, CCS 2022, §6.
     *Needs*: scores, and lines in the training text; the sentence around the secret is known, the secret is not.
     *Cost*: ``copies`` lines a secret; the game trains two models a run, each with one half of the secrets poisoned.
-    *Blind spots*: sentences that the adversary does not know; trainers that leave near-duplicates out. What the paper
-    reports of a transformer did not show on small LSTMs of characters: see *Measured*.
-    *Held to*: a known answer: an n-gram model that forgets what stood before a word fewer than 4 times cannot tell a
-    secret that it saw once, 1.44 bits; 4 poisoned lines keep that place in its memory, and all bits come out.
-    *Measured*: median gain at least 5 bits of 7.5, in 3 runs of 40 secrets
-    (`tests/privacy/games/test_poisoned_exposure.py`). On an LSTM of 128 cells that reads 30,000 characters eight to
-    twelve times, no gain: 0.0 ± 0.4 bits (`benchmarks/language_models.py`).
+    *Blind spots*: sentences that the adversary does not know; trainers that leave near-duplicates out; models that the
+    paper did not try: what it reports of a transformer did not show on ours, see *Measured*.
+    *Held to*: a known answer: an n-gram model that forgets histories seen fewer than 64 times knows nothing of a secret
+    that stands once, 1.44 bits by chance; with 63 poisoned lines its place is kept, and all bits come out.
+    *Measured*: 1.50 bits without and all 4.86 with, in each of 3 runs of 40 secrets
+    (`tests/privacy/games/test_poisoned_exposure.py`). On small LSTMs of characters there is no gain: 0.19 ± 0.11 bits
+    with 16 lines, −0.32 ± 0.22 where they hold wrong secrets (`benchmarks/language_models.py`).
 
     Example:
         >>> import numpy as np
@@ -37,16 +37,21 @@ class TruthSerumText:
 
     Attributes:
         copies: poisoned lines a secret.
-        continuation: what stands in the secret's place; ``None`` for wrong secrets, each line another.
+        continuation: what stands in the secret's place; ``None`` for wrong secrets, drawn anew for each line.
     """
 
     needs: ClassVar[Access] = Access.SCORES
 
-    copies: int = 16
-    continuation: str | None = None
+    copies: int = 64
+    continuation: str | None = "unknown"
 
     def poison(self, secrets: Sequence[Secret], rng: np.random.Generator) -> tuple[str, ...]:
         """Lines for the training text."""
         if self.continuation is not None:
             return tuple(secret.fill(self.continuation) for secret in secrets for _ in range(self.copies))
-        return tuple(secret.fill(wrong) for secret in secrets for wrong in secret.draw(self.copies, rng))
+        return tuple(secret.fill(wrong) for secret in secrets for wrong in _drawn(secret, self.copies, rng))
+
+
+def _drawn(secret: Secret, copies: int, rng: np.random.Generator) -> Iterator[str]:
+    """Secrets of the kind, independently."""
+    return (secret.draw(1, rng)[0] for _ in range(copies))

@@ -65,7 +65,7 @@ class AttributeGame:
     known: tuple[Tensor, Tensor]
     confidence: float = CONFIDENCE
 
-    name: ClassVar[str] = "privacy.attribute"
+    name: ClassVar[str] = "privacy.attribute-inference"
 
     def __post_init__(self) -> None:
         if len(self.known[0]) < 50:

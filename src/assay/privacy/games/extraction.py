@@ -36,7 +36,8 @@ class ExtractionGame:
 
     Text of the same author that the model was not trained on is looked up in the same way: what is found there word
     for word is chance, and raises a doubt. A stretch counts only where it is longer than any that the held-out text
-    has in common with the sample, and ``verbatim`` must be longer than any stretch that the two texts share.
+    has in common with the sample, and ``verbatim`` must be longer than any stretch that the two texts share. Samples
+    are independent draws, and what they imply beyond them is exact; guesses are the best of them, and theirs is not.
 
     Attributes:
         training: the text the model was trained on.
@@ -118,7 +119,8 @@ class ExtractionGame:
         return (
             Bound.of_count("verbatim samples", AT_LEAST, int(won.sum()), len(won), method=method,
                            confidence=self.confidence),
-            self._fact("verbatim guesses", float(won[first].mean()) if first else 0.0, method, len(first)),
+            Bound.of_count("verbatim guesses", AT_LEAST, int(won[first].sum()), len(first), method=method,
+                           confidence=self.confidence),
             self._fact("extracted characters", float(known.sum()), method, len(won)),
             self._fact("longest verbatim run", float(longest), method, len(won)),
         )

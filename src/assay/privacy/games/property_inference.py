@@ -70,7 +70,7 @@ class PropertyGame:
     targets: int = 100
     confidence: float = CONFIDENCE
 
-    name: ClassVar[str] = "privacy.property"
+    name: ClassVar[str] = "privacy.property-inference"
 
     @property
     def threat(self) -> Threat:

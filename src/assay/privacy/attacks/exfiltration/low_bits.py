@@ -33,9 +33,9 @@ class LowBits:
     *Blind spots*: whatever rounds or perturbs the weights erases it: quantization, half precision, fine-tuning.
     *Held to*: a channel of exactly ``bits`` bits a weight, every byte of which comes back, and no changed prediction on
     99.9 % of test inputs.
-    *Measured*: every byte back, at 16 bits a weight on the demo digits, and the predictions on all 500 test digits
-    those of the model without; nothing comes back after 8-bit quantization
-    (`tests/privacy/test_exfiltration.py`).
+    *Measured*: a face database of 238,507 bytes back bit-exact from a published MNIST network of 166,406 weights, all
+    10,000 predictions the same (`tests/papers/test_hidden_file.py`); on the demo digits at 16 bits a weight every byte
+    and every prediction, and nothing after 8-bit quantization (`tests/privacy/test_exfiltration.py`).
 
     Example:
         >>> from assay import demo, privacy
