@@ -23,9 +23,11 @@ class Gaussian:
 
     Attributes:
         mu: sensitivity over standard deviation; 0 releases nothing, ``inf`` everything.
+        adjacency: which data sets are neighbors, where it is not that one example is added or removed.
     """
 
     mu: float
+    adjacency: str = ADJACENCY
 
     def __post_init__(self) -> None:
         if not self.mu >= 0:
@@ -99,6 +101,11 @@ class Composed:
     def parts(self) -> tuple[Part, ...]:
         """The releases of all of them."""
         return tuple(part for mechanism in self.mechanisms for part in mechanism.parts)
+
+
+def adjacency(mechanism: Mechanism) -> str:
+    """Which data sets are neighbors: what the parts say, each once."""
+    return " and ".join(dict.fromkeys(getattr(part, "adjacency", ADJACENCY) for part in mechanism.parts)) or ADJACENCY
 
 
 Part = Gaussian | SampledGaussian | Renyi

@@ -39,7 +39,7 @@ def test_an_example_enters_a_node_on_every_level_that_is_complete(steps, levels)
     assert max(sum(leaf in node for node in complete) for leaf in range(steps)) == levels
     training = DPFTRL(batch=10, epochs=3, noise=2.0)
     assert training.nodes(10 * steps) == 3 * levels
-    assert training.mechanism(10 * steps) == Gaussian(mu=math.sqrt(3 * levels) / 2)
+    assert training.mechanism(10 * steps) == Gaussian(mu=math.sqrt(3 * levels) / 2, adjacency="zero-out")
 
 
 def test_calibrates_exactly():
@@ -72,3 +72,10 @@ def test_learns_the_digits_within_a_budget():
     assert fit.mechanism(len(x)) == training.mechanism(len(x))
     assert torch.equal(fit(data, 0)[1].weight, fit(data, 0)[1].weight)
     assert min(right) > 0.89
+
+
+def test_the_bound_names_its_own_neighbors():
+    x, y = torch.rand(64, 4), torch.arange(64) % 2
+    trained = DPFTRL(noise=4.0, batch=32, epochs=1).fit(lambda: torch.nn.Linear(4, 2), x, y, seed=0)
+    assert trained.bound(delta=1e-5).method.endswith("zero-out")
+    assert Accountant().certify(Gaussian(mu=1.0), delta=1e-5).method.endswith("add/remove")

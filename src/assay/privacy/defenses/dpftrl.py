@@ -72,7 +72,8 @@ class DPFTRL:
 
     def mechanism(self, n: int) -> Gaussian:
         """What the privacy of a run on ``n`` examples rests on: all nodes together are one Gaussian release."""
-        return Gaussian(mu=math.sqrt(self.nodes(n)) / self.noise if self.noise else math.inf)
+        mu = math.sqrt(self.nodes(n)) / self.noise if self.noise else math.inf
+        return Gaussian(mu=mu, adjacency="zero-out")
 
     def calibrated(self, *, epsilon: float, delta: float, n: int) -> DPFTRL:
         """The same with the least noise (to 1e-4) that keeps a run on ``n`` examples within (ε, δ), exactly."""

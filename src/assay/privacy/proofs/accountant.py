@@ -14,7 +14,7 @@ from assay.evidence.bound import AT_MOST, Bound
 from assay.privacy.accounting.gaussian import delta_of_gaussian, epsilon_of_gaussian
 from assay.privacy.accounting.loss import DIRECTIONS, privacy_loss
 from assay.privacy.accounting.renyi import ORDERS, divergences, epsilon_of
-from assay.privacy.mechanisms import ADJACENCY, Gaussian, Mechanism, Renyi, SampledGaussian
+from assay.privacy.mechanisms import Gaussian, Mechanism, Renyi, SampledGaussian, adjacency
 
 Method = Literal["pld", "rdp", "rdp-classic", "gdp"]
 
@@ -77,7 +77,7 @@ class Accountant:
         """
         epsilon = self.epsilon(mechanism, delta=delta)
         return Bound(quantity=f"epsilon@delta={delta:g}", side=AT_MOST, estimate=epsilon, value=epsilon,
-                     confidence=CERTAIN, n=n, method=f"{_SAID[self.method]}, {ADJACENCY}")
+                     confidence=CERTAIN, n=n, method=f"{_SAID[self.method]}, {adjacency(mechanism)}")
 
     def epsilon(self, mechanism: Mechanism, *, delta: float) -> float:
         """The ε of :meth:`certify`; ``inf`` where the mechanism keeps nothing private."""
