@@ -87,9 +87,9 @@ def explain(name: str) -> None:
     if name not in known:
         raise ConfigError("CFG131", f"there is no code or method called {name!r}{nearest(name, known)}")
     card = catalog.find(name)
-    if card.game:
-        click.echo(f"plays in {card.game}")
     ids = ", ".join((*card.atlas, *card.nist, *card.owasp))
     click.echo(f"{card.name} ({card.kind}): {card.summary}\n")
     click.echo(inspect.getdoc(catalog.load(card)) or "")
-    click.echo(f"\nstage {card.stage}" + (f" · taxonomy {ids}" if ids else ""))
+    plans = any(row.name == card.game for row in catalog.listed(kind="game"))
+    plays = f" · plays in {card.game}{'' if plans else ', from Python alone'}" if card.game else ""
+    click.echo(f"\nstage {card.stage}{plays}" + (f" · taxonomy {ids}" if ids else ""))
