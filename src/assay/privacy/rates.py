@@ -128,6 +128,11 @@ class Scores:
     def tpr(self, *, fpr: float) -> Operating:
         """The most members found at a false positive rate of at most ``fpr`` on these examples.
 
+        Where k of n others lie above it, the threshold is just above the (k + 1)-th largest of their scores: it owes
+        nothing to the members, whose interval is therefore exact, and the chance of a further other above it is
+        distributed as Beta(k + 1, n − k), whose quantile is the upper end of the rate's interval: exact, too. Both
+        hold for independent scores; those that one model gives are nearly so.
+
         Raises:
             DataError: PRV103 where there are too few others to tell such a rate from none: fewer than 1/fpr.
         """
