@@ -24,8 +24,8 @@ def with_contradictions(found: Sequence[Evidence]) -> list[Evidence]:
     for i, proof in enumerate(found):
         for j, attack in enumerate(found):
             if proof.kind == "proved" and attack.kind == "played" and (text := _crossing(proof, attack)):
-                marked[i] = _doubt(marked[i], f"{attack.attack} {text}")
-                marked[j] = _doubt(marked[j], f"{proof.attack}: {text}")
+                said = f"{attack.attack} {text} ({proof.attack})"
+                marked[i], marked[j] = _doubt(marked[i], said), _doubt(marked[j], said)
     return marked
 
 
