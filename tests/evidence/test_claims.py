@@ -201,7 +201,7 @@ def test_more_leakage_demonstrated_than_proved_possible_is_a_contradiction() -> 
     """Tramer et al. (2022): an accountant said 0.21, 200,000 trainings show 2.79."""
     attack, proof = with_contradictions([leaking(AT_LEAST, 2.79, "played"), leaking(AT_MOST, 0.21, "proved")])
     assert [doubt.code for doubt in attack.doubts + proof.doubts] == ["DBT120", "DBT120"]
-    assert proof.doubts[0].text == "played() shows epsilon@delta=1e-05 at least 2.79 where at most 0.21 is proved"
+    assert proof.doubts[0].text == "played() shows epsilon@delta=1e-05 at least 2.79 where at most 0.21 is proved (proved())"
 
 
 @pytest.mark.parametrize("attack", [
