@@ -67,6 +67,7 @@ def test_auto_attack_is_as_strong_as_the_reference_at_half_its_price(
     assert found.cost.forwards / len(data[1]) <= forwards / 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("budget", "reference"), [(L2(0.25), 0.51), (L1(3.0), 0.42)], ids=str)
 def test_auto_attack_is_within_a_point_of_the_reference_in_other_norms(
     zoo: ModuleType, budget: Ball, reference: float

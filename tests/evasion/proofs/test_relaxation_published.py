@@ -88,6 +88,7 @@ def test_wong_kolter_on_the_first_images() -> None:
 
 @needs
 @pytest.mark.slow
+@pytest.mark.long
 def test_wong_kolter_is_proved_at_least_as_far_as_its_authors_did() -> None:
     """Provable error 5.8 % at 0.1 on all 10,000 test images (Wong & Kolter, ICML 2018)."""
     x, y = mnist(10_000)
@@ -96,6 +97,7 @@ def test_wong_kolter_is_proved_at_least_as_far_as_its_authors_did() -> None:
 
 @needs
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("eps", "clean", "crown"), [(1, 0.6925, 0.5716), (2, 0.6925, 0.2688)])
 def test_resnet2b_has_its_published_crown_accuracy(eps: int, clean: float, crown: float) -> None:
     """CROWN verified accuracy on the full test set, here on 300 of its images: within sampling error.

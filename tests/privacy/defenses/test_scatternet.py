@@ -28,6 +28,7 @@ def accuracy(module, x, y):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "batch", "rate", "bar"), [
     ("mnist", 4096, 8.0, 0.983),
     ("fashion_mnist", 8192, 16.0, 0.890),

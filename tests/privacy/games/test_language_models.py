@@ -34,7 +34,7 @@ def median(values, side):
     return Bound.of_median("exposure", side, values, method="LSTM").value
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_exposure_rises_with_repetition(bench, seed):
     """16 secrets planted 0, 1, 4 and 16 times each; 95 % sure of every step between medians, with both seeds.
 
