@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from assay import privacy, targets
 from assay.evidence.record import Evidence
-from assay.privacy.ranking import Ranking
+from assay.privacy.text.ranking import Ranking
 from assay.targets import LanguageModel
 
 ASSETS = Path(os.environ.get("ASSAY_ASSETS", Path(__file__).resolve().parents[2] / "shared" / "assets"))

@@ -274,7 +274,7 @@ CARDS: tuple[Card, ...] = (
     _leak("capacity-abuse", "attacks.exfiltration.capacity:CapacityAbuse",
           "A payload in the labels of made-up inputs, read back by queries.", needs="labels", stage="training",
           game="exfiltration"),
-    _leak("weight-scan", "defenses.weight_scan:WeightScan", "A search for data hidden in weights.", needs="weights",
+    _leak("weight-scan", "attacks.weight_scan:WeightScan", "A search for data hidden in weights.", needs="weights",
           game="supply-chain"),
     _private("accountant", "proofs.accountant:Accountant", "The epsilon that noisy releases together cannot exceed.",
              kind="proof"),

@@ -9,7 +9,7 @@ from scipy.stats import norm
 from assay import targets
 from assay.errors import DataError
 from assay.privacy import Exposure, ExposureGame, Secret, TextCanary, planted, text_canaries
-from assay.privacy.exposure import by_rank, extrapolated
+from assay.privacy.text.exposure import by_rank, extrapolated
 
 TEXT = "\n".join(["We have seen better days, and worse.", "Let no such man be trusted."] * 20)
 

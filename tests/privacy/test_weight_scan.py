@@ -24,7 +24,7 @@ from assay.privacy import (
     SupplyChainGame,
     WeightScan,
 )
-from assay.privacy.defenses.weight_scan import SIGNATURES
+from assay.privacy.attacks.weight_scan import SIGNATURES
 from assay.targets.weights import file_format
 
 MODELS = Path(os.environ.get("ASSAY_ASSETS", "../shared/assets")) / "models"

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from assay.privacy.attacks.truth_serum import UntargetedTruthSerum as UntargetedTruthSerum
     from assay.privacy.attacks.truth_serum import attribute_scores as attribute_scores
     from assay.privacy.attacks.truth_serum_text import TruthSerumText as TruthSerumText
+    from assay.privacy.attacks.weight_scan import Scan as Scan
+    from assay.privacy.attacks.weight_scan import WeightScan as WeightScan
     from assay.privacy.auditing.adversaries import APIAccess as APIAccess
     from assay.privacy.auditing.adversaries import StaticInput as StaticInput
     from assay.privacy.auditing.audit import audit as audit
@@ -88,8 +90,6 @@ if TYPE_CHECKING:
     from assay.privacy.defenses.weight_changes import QuantizeWeights as QuantizeWeights
     from assay.privacy.defenses.weight_changes import RandomizeLowBits as RandomizeLowBits
     from assay.privacy.defenses.weight_changes import WeightNoise as WeightNoise
-    from assay.privacy.defenses.weight_scan import Scan as Scan
-    from assay.privacy.defenses.weight_scan import WeightScan as WeightScan
     from assay.privacy.games.attribute_inference import AttributeGame as AttributeGame
     from assay.privacy.games.auditing import AuditGame as AuditGame
     from assay.privacy.games.discovery import DiscoveryGame as DiscoveryGame
@@ -103,7 +103,6 @@ if TYPE_CHECKING:
     from assay.privacy.games.poisoned_exposure import TextTraining as TextTraining
     from assay.privacy.games.property_inference import PropertyGame as PropertyGame
     from assay.privacy.games.supply_chain import SupplyChainGame as SupplyChainGame
-    from assay.privacy.language import Questioned as Questioned
     from assay.privacy.mechanisms import Composed as Composed
     from assay.privacy.mechanisms import Gaussian as Gaussian
     from assay.privacy.mechanisms import Renyi as Renyi
@@ -112,24 +111,12 @@ if TYPE_CHECKING:
     from assay.privacy.methods import judge as judge
     from assay.privacy.per_example import PerExample as PerExample
     from assay.privacy.pipeline import Pipeline as Pipeline
-    from assay.privacy.planting import Secret as Secret
-    from assay.privacy.planting import TextCanary as TextCanary
-    from assay.privacy.planting import planted as planted
-    from assay.privacy.planting import text_canaries as text_canaries
     from assay.privacy.private import Private as Private
     from assay.privacy.private import Procedure as Procedure
     from assay.privacy.proofs.accountant import Accountant as Accountant
-    from assay.privacy.ranking import Lowercase as Lowercase
-    from assay.privacy.ranking import Perplexity as Perplexity
-    from assay.privacy.ranking import Reading as Reading
-    from assay.privacy.ranking import Reference as Reference
-    from assay.privacy.ranking import Window as Window
-    from assay.privacy.ranking import Zlib as Zlib
     from assay.privacy.rates import Operating as Operating
     from assay.privacy.rates import Rate as Rate
     from assay.privacy.rates import Scores as Scores
-    from assay.privacy.sampling import DecayingTemperature as DecayingTemperature
-    from assay.privacy.sampling import TopKSampling as TopKSampling
     from assay.privacy.shadows import Shadows as Shadows
     from assay.privacy.shadows import seeds_of as seeds_of
     from assay.privacy.shadows import train_each as train_each
@@ -138,10 +125,23 @@ if TYPE_CHECKING:
     from assay.privacy.signals import balanced_keep as balanced_keep
     from assay.privacy.signals import logit_of_probability as logit_of_probability
     from assay.privacy.signals import logit_scale as logit_scale
+    from assay.privacy.text.language import Questioned as Questioned
+    from assay.privacy.text.planting import Secret as Secret
+    from assay.privacy.text.planting import TextCanary as TextCanary
+    from assay.privacy.text.planting import planted as planted
+    from assay.privacy.text.planting import text_canaries as text_canaries
+    from assay.privacy.text.ranking import Lowercase as Lowercase
+    from assay.privacy.text.ranking import Perplexity as Perplexity
+    from assay.privacy.text.ranking import Reading as Reading
+    from assay.privacy.text.ranking import Reference as Reference
+    from assay.privacy.text.ranking import Window as Window
+    from assay.privacy.text.ranking import Zlib as Zlib
+    from assay.privacy.text.sampling import DecayingTemperature as DecayingTemperature
+    from assay.privacy.text.sampling import TopKSampling as TopKSampling
+    from assay.privacy.text.verbatim import Corpus as Corpus
     from assay.privacy.threat import People as People
     from assay.privacy.threat import labels as labels
     from assay.privacy.threat import scores as scores
-    from assay.privacy.verbatim import Corpus as Corpus
 
 _LAZY = {
     "APIAccess": ("assay.privacy.auditing.adversaries", "APIAccess"),
@@ -159,13 +159,13 @@ _LAZY = {
     "CapacityAbuse": ("assay.privacy.attacks.exfiltration.capacity", "CapacityAbuse"),
     "Composed": ("assay.privacy.mechanisms", "Composed"),
     "ConjugateLiRA": ("assay.privacy.attacks.conjugate_lira", "ConjugateLiRA"),
-    "Corpus": ("assay.privacy.verbatim", "Corpus"),
+    "Corpus": ("assay.privacy.text.verbatim", "Corpus"),
     "CorrelatedValues": ("assay.privacy.attacks.exfiltration.correlated", "CorrelatedValues"),
     "CosineInversion": ("assay.privacy.attacks.gradient_inversion", "CosineInversion"),
     "DLG": ("assay.privacy.attacks.gradient_inversion", "DLG"),
     "DPFTRL": ("assay.privacy.defenses.dpftrl", "DPFTRL"),
     "DPSGD": ("assay.privacy.defenses.dpsgd", "DPSGD"),
-    "DecayingTemperature": ("assay.privacy.sampling", "DecayingTemperature"),
+    "DecayingTemperature": ("assay.privacy.text.sampling", "DecayingTemperature"),
     "DiscoverableExtraction": ("assay.privacy.attacks.discoverable", "DiscoverableExtraction"),
     "DiscoveryGame": ("assay.privacy.games.discovery", "DiscoveryGame"),
     "Distillation": ("assay.privacy.defenses.regularizing", "Distillation"),
@@ -193,7 +193,7 @@ _LAZY = {
     "LinearInversion": ("assay.privacy.attacks.gradient_inversion", "LinearInversion"),
     "LossThreshold": ("assay.privacy.attacks.loss", "LossThreshold"),
     "LowBits": ("assay.privacy.attacks.exfiltration.low_bits", "LowBits"),
-    "Lowercase": ("assay.privacy.ranking", "Lowercase"),
+    "Lowercase": ("assay.privacy.text.ranking", "Lowercase"),
     "MIFace": ("assay.privacy.attacks.model_inversion", "MIFace"),
     "MaliciousData": ("assay.privacy.auditing.insiders", "MaliciousData"),
     "MembershipGame": ("assay.privacy.games.membership", "MembershipGame"),
@@ -209,7 +209,7 @@ _LAZY = {
     "People": ("assay.privacy.threat", "People"),
     "PerExample": ("assay.privacy.per_example", "PerExample"),
     "PerStep": ("assay.privacy.auditing.counts", "PerStep"),
-    "Perplexity": ("assay.privacy.ranking", "Perplexity"),
+    "Perplexity": ("assay.privacy.text.ranking", "Perplexity"),
     "Pipeline": ("assay.privacy.pipeline", "Pipeline"),
     "PoisonedExposureGame": ("assay.privacy.games.poisoned_exposure", "PoisonedExposureGame"),
     "Prior": ("assay.privacy.attacks.model_inversion", "Prior"),
@@ -222,23 +222,23 @@ _LAZY = {
     "PublicFeatures": ("assay.privacy.defenses.public_features", "PublicFeatures"),
     "QuantizeWeights": ("assay.privacy.defenses.weight_changes", "QuantizeWeights"),
     "QueryProfile": ("assay.privacy.attacks.property_inference", "QueryProfile"),
-    "Questioned": ("assay.privacy.language", "Questioned"),
+    "Questioned": ("assay.privacy.text.language", "Questioned"),
     "RMIA": ("assay.privacy.attacks.rmia", "RMIA"),
     "RandomizeLowBits": ("assay.privacy.defenses.weight_changes", "RandomizeLowBits"),
     "Rate": ("assay.privacy.rates", "Rate"),
-    "Reading": ("assay.privacy.ranking", "Reading"),
+    "Reading": ("assay.privacy.text.ranking", "Reading"),
     "Received": ("assay.privacy.attacks.exfiltration.framing", "Received"),
     "Recipe": ("assay.numerics.ensembles", "Recipe"),
-    "Reference": ("assay.privacy.ranking", "Reference"),
+    "Reference": ("assay.privacy.text.ranking", "Reference"),
     "Renyi": ("assay.privacy.mechanisms", "Renyi"),
     "RoundScores": ("assay.privacy.defenses.outputs", "RoundScores"),
     "SampledGaussian": ("assay.privacy.mechanisms", "SampledGaussian"),
-    "Scan": ("assay.privacy.defenses.weight_scan", "Scan"),
+    "Scan": ("assay.privacy.attacks.weight_scan", "Scan"),
     "ScatterNet": ("assay.privacy.defenses.scatternet", "ScatterNet"),
     "Scattering": ("assay.privacy.defenses.scattering", "Scattering"),
     "ScoreInversion": ("assay.privacy.attacks.model_inversion", "ScoreInversion"),
     "Scores": ("assay.privacy.rates", "Scores"),
-    "Secret": ("assay.privacy.planting", "Secret"),
+    "Secret": ("assay.privacy.text.planting", "Secret"),
     "Shadows": ("assay.privacy.shadows", "Shadows"),
     "Sight": ("assay.privacy.methods", "Sight"),
     "Signals": ("assay.privacy.signals", "Signals"),
@@ -250,19 +250,19 @@ _LAZY = {
     "Steps": ("assay.privacy.auditing.steps", "Steps"),
     "SupplyChainGame": ("assay.privacy.games.supply_chain", "SupplyChainGame"),
     "Taught": ("assay.privacy.defenses.pate", "Taught"),
-    "TextCanary": ("assay.privacy.planting", "TextCanary"),
+    "TextCanary": ("assay.privacy.text.planting", "TextCanary"),
     "TextTraining": ("assay.privacy.games.poisoned_exposure", "TextTraining"),
     "TopK": ("assay.privacy.defenses.outputs", "TopK"),
-    "TopKSampling": ("assay.privacy.sampling", "TopKSampling"),
+    "TopKSampling": ("assay.privacy.text.sampling", "TopKSampling"),
     "TruthSerum": ("assay.privacy.attacks.truth_serum", "TruthSerum"),
     "TruthSerumText": ("assay.privacy.attacks.truth_serum_text", "TruthSerumText"),
     "UntargetedTruthSerum": ("assay.privacy.attacks.truth_serum", "UntargetedTruthSerum"),
     "WeightNoise": ("assay.privacy.defenses.weight_changes", "WeightNoise"),
     "WeightPaths": ("assay.privacy.attacks.property_inference", "WeightPaths"),
-    "WeightScan": ("assay.privacy.defenses.weight_scan", "WeightScan"),
-    "Window": ("assay.privacy.ranking", "Window"),
+    "WeightScan": ("assay.privacy.attacks.weight_scan", "WeightScan"),
+    "Window": ("assay.privacy.text.ranking", "Window"),
     "WorstOf": ("assay.privacy.canaries", "WorstOf"),
-    "Zlib": ("assay.privacy.ranking", "Zlib"),
+    "Zlib": ("assay.privacy.text.ranking", "Zlib"),
     "attribute_scores": ("assay.privacy.attacks.truth_serum", "attribute_scores"),
     "audit": ("assay.privacy.auditing.audit", "audit"),
     "audit_scores": ("assay.privacy.auditing.thresholds", "audit_scores"),
@@ -272,12 +272,12 @@ _LAZY = {
     "logit_of_probability": ("assay.privacy.signals", "logit_of_probability"),
     "logit_scale": ("assay.privacy.signals", "logit_scale"),
     "mirror": ("assay.numerics.ensembles", "mirror"),
-    "planted": ("assay.privacy.planting", "planted"),
+    "planted": ("assay.privacy.text.planting", "planted"),
     "processes": ("assay.numerics.chunks", "processes"),
     "random_mirror": ("assay.numerics.ensembles", "random_mirror"),
     "scores": ("assay.privacy.threat", "scores"),
     "seeds_of": ("assay.privacy.shadows", "seeds_of"),
-    "text_canaries": ("assay.privacy.planting", "text_canaries"),
+    "text_canaries": ("assay.privacy.text.planting", "text_canaries"),
     "train_each": ("assay.privacy.shadows", "train_each"),
     "train_shadows": ("assay.privacy.shadows", "train_shadows"),
 }

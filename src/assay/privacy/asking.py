@@ -6,12 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from assay.privacy.signals import logit_scale
+from assay.privacy.signals import Values, logit_scale
 
-Values = NDArray[np.float64]
 Ask = Callable[[Tensor, Tensor], Tensor]
 """Scores of rows: ``(x [rows, …], at [rows]) -> [rows, classes]``; ``at`` is the example each row is about."""
 

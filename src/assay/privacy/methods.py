@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 
 from assay.errors import DataError, Denied
 from assay.privacy.rates import Scores
-from assay.privacy.signals import Signals
+from assay.privacy.signals import Signals, Values
 from assay.targets.access import Access
 from assay.threats import View
-
-Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""How a model is trained, laid open: the procedure that a malicious trainer bends and that shadow models repeat."""
+"""How a model is trained, laid open: the procedure that a malicious trainer bends."""
 
 from __future__ import annotations
 

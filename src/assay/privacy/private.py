@@ -6,7 +6,7 @@ import hashlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,22 @@ class Trainer(Protocol):
 
     def mechanism(self, n: int) -> Mechanism:
         """What the privacy of a run on ``n`` examples rests on."""
+
+
+@runtime_checkable
+class Guaranteed(Protocol):
+    """A procedure that says what its privacy rests on."""
+
+    def mechanism(self, n: int) -> Mechanism:
+        """That of a run on ``n`` examples."""
+
+
+def mechanism_of(training: Training, n: int) -> Mechanism:
+    """What a run on ``n`` examples rests on. Raises ``ConfigError`` (PRV313) where the procedure does not say."""
+    fit: object = training.fit
+    if not isinstance(fit, Guaranteed):
+        raise ConfigError("PRV313", f"{training.name} has no mechanism(n)")
+    return fit.mechanism(n)
 
 
 class Examples(Protocol):

@@ -42,6 +42,10 @@ def logit_of_probability(probabilities: Tensor, y: Tensor) -> Tensor:
     return right.log() - others.log()
 
 
+Values = NDArray[np.float64]
+"""Numbers about examples, computed in double precision."""
+
+
 @dataclass(frozen=True, eq=False)
 class Signals:
     """The interchange: what every model says of every example under every augmentation.

@@ -15,7 +15,7 @@ FREE = Cost()
 """Nothing spent."""
 
 
-class Subject(Protocol):
+class Fingerprinted(Protocol):
     """Whatever is under test: a model, or a procedure that trains one."""
 
     @property
@@ -41,7 +41,7 @@ def evidence(
     *,
     game: str,
     method: object,
-    target: Subject,
+    target: Fingerprinted,
     threat: Threat,
     seed: int,
     bounds: Sequence[Bound],
@@ -66,7 +66,9 @@ def evidence(
                     provenance=known)
 
 
-def trial_of(*, game: str, method: object, target: Subject, threat: Threat, seed: int, settings: object = ()) -> str:
+def trial_of(
+    *, game: str, method: object, target: Fingerprinted, threat: Threat, seed: int, settings: object = ()
+) -> str:
     """The content hash of a trial."""
     return content_hash(game, version("assay"), identity_of(method), target.name, target.fingerprint(),
                         repr(threat), seed, repr(settings))

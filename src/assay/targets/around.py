@@ -25,28 +25,14 @@ class Declared(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Around:
-    """A target around another; final classes add what happens to inputs, to answers or inside.
+class Over:
+    """A target over another, whose inputs are the other's.
 
     Attributes:
         base: the target below.
-        defense: what goes around it.
-        knows: whether gradients are those of an attack that knows the design.
     """
 
     base: Target
-    defense: Declared
-    knows: bool = False
-
-    @property
-    def name(self) -> str:
-        """The name of the target below, and what it is behind."""
-        return f"{self.base.name} behind {self.defense!r}"
-
-    @property
-    def offers(self) -> Access:
-        """What the target below offers, but no weights: it is no longer that network that answers."""
-        return passed_on(self.base)
 
     @property
     def bounds(self) -> Bounds:
@@ -62,6 +48,29 @@ class Around:
     def device(self) -> torch.device:
         """Of the target below."""
         return self.base.device
+
+
+@dataclass(frozen=True, eq=False)
+class Around(Over):
+    """A target around another; final classes add what happens to inputs, to answers or inside.
+
+    Attributes:
+        defense: what goes around it.
+        knows: whether gradients are those of an attack that knows the design.
+    """
+
+    defense: Declared
+    knows: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name of the target below, and what it is behind."""
+        return f"{self.base.name} behind {self.defense!r}"
+
+    @property
+    def offers(self) -> Access:
+        """What the target below offers, but no weights: it is no longer that network that answers."""
+        return passed_on(self.base)
 
     @property
     def randomized(self) -> bool:

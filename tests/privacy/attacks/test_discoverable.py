@@ -15,7 +15,7 @@ from assay.numerics.seeds import Stream
 from assay.privacy import DecayingTemperature, DiscoverableExtraction, DiscoveryGame, Rate, TopKSampling
 from assay.privacy.attacks.discoverable import queries_for
 from assay.privacy.games.discovery import surprise
-from assay.privacy.language import generate
+from assay.privacy.text.language import generate
 
 TEXT = "abracadabra abracad abraxas bar cada dabra\n" * 3
 

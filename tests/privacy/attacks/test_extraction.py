@@ -13,7 +13,7 @@ from assay.errors import DataError, Denied
 from assay.numerics.seeds import Stream
 from assay.privacy import DecayingTemperature, Extracted, Extraction, ExtractionGame, Prompts, TopKSampling
 from assay.privacy.attacks.extraction import distinct
-from assay.privacy.language import Questioned, generate
+from assay.privacy.text.language import Questioned, generate
 
 SECRET = "The launch code of the northern silo is 7302 9914 5560 1187, and nobody else may know it.\n"
 OTHER = "While of this text here no more than its letters have been seen before: a dozen, 49 of them.\n"

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from assay.errors import ConfigError, TargetError
 from assay.numerics.intervals import clopper_pearson_lower, clopper_pearson_upper
 from assay.targets.access import Access
-from assay.targets.base import Bounds, Graded, Loss, Target, WhiteBox, passed_on, refuses
+from assay.targets.around import Over
+from assay.targets.base import Graded, Loss, Target, WhiteBox, passed_on, refuses
 from assay.targets.defended import Parts, adapted_of, bare_of, naive_of, parts_of
 from assay.targets.differentiable import Network
 
@@ -143,7 +144,7 @@ class Guard:
 
 
 @dataclass(frozen=True, eq=False)
-class GuardedTarget:
+class GuardedTarget(Over):
     """A target that refuses what its detector suspects; what :meth:`Guard.protect` returns.
 
     Its scores are the model's and a last column, the refusal: ``max_j F_j + scale · (D(x) − threshold)``, which wins
@@ -151,12 +152,10 @@ class GuardedTarget:
     classifier). Its own gradients are what autograd gives for that, :meth:`adapted`'s go through the stand-ins.
 
     Attributes:
-        base: the model below.
         guard: the detector and its threshold.
         informed: whether gradients go through the stand-ins.
     """
 
-    base: Target
     guard: Guard
     informed: bool = False
 
@@ -169,21 +168,6 @@ class GuardedTarget:
     def offers(self) -> Access:
         """What the model below offers; of one that is no network, its answers."""
         return self.base.offers if isinstance(self.base, WhiteBox) else passed_on(self.base)
-
-    @property
-    def bounds(self) -> Bounds:
-        """The model's."""
-        return self.base.bounds
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The model's."""
-        return self.base.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """The model's."""
-        return self.base.device
 
     @property
     def randomized(self) -> bool:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from assay.errors import ConfigError, Denied
 from assay.numerics.seeds import Stream
 from assay.targets.access import Access
-from assay.targets.base import Bounds, Graded, Loss, Target, WhiteBox, passed_on
+from assay.targets.around import Over
+from assay.targets.base import Graded, Loss, Target, WhiteBox, passed_on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,10 +79,9 @@ class _Read(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class SmoothedTarget:
+class SmoothedTarget(Over):
     """A target under randomized smoothing; build it with :class:`Smoothing`."""
 
-    base: Target
     smoothing: Smoothing
 
     @property
@@ -93,21 +93,6 @@ class SmoothedTarget:
     def offers(self) -> Access:
         """What the model below offers, but no weights: no network computes a vote."""
         return passed_on(self.base)
-
-    @property
-    def bounds(self) -> Bounds:
-        """The box in which submitted inputs live; noisy copies leave it."""
-        return self.base.bounds
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The model's."""
-        return self.base.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """The model's."""
-        return self.base.device
 
     @property
     def randomized(self) -> bool:

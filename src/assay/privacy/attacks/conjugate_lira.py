@@ -9,8 +9,9 @@ import numpy as np
 from scipy.special import digamma, polygamma
 from scipy.stats import t as student
 
-from assay.privacy.attacks.moments import FLOOR, Moments, Values, moments
+from assay.privacy.attacks.moments import FLOOR, Moments, moments
 from assay.privacy.methods import Sight
+from assay.privacy.signals import Values
 from assay.targets.access import Access
 
 MOST = 1e6

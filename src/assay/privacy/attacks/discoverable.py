@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from assay.privacy.sampling import TopKSampling
+from assay.privacy.text.sampling import TopKSampling
 from assay.targets.access import Access
 from assay.targets.language_model import LanguageModel, Sampling
 

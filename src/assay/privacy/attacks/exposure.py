@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from assay.privacy.ranking import Perplexity, Ranking, Ranks, Reading
+from assay.privacy.text.ranking import Perplexity, Ranking, Ranks, Reading
 from assay.targets.access import Access
 from assay.targets.language_model import LanguageModel
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from assay.numerics.seeds import Stream
-from assay.privacy.language import generate
-from assay.privacy.ranking import Ranking, Reading, Zlib
-from assay.privacy.sampling import TopKSampling
+from assay.privacy.text.language import generate
+from assay.privacy.text.ranking import Ranking, Reading, Zlib
+from assay.privacy.text.sampling import TopKSampling
 from assay.targets.access import Access
 from assay.targets.language_model import LanguageModel, Sampling
 
@@ -61,7 +61,7 @@ class Extraction:
     *Paper*: Carlini et al., USENIX Security 2021.
     *Needs*: scores: continuations and log-probabilities of tokens.
     *Cost*: ``samples × length`` tokens written and as many read again for the ranking (twice with
-    :class:`~assay.privacy.ranking.Lowercase`).
+    :class:`~assay.privacy.text.ranking.Lowercase`).
     *Blind spots*: text that is memorized but not reached from these prompts (``privacy.discoverable`` begins from the
     training text itself); paraphrase: only word for word counts.
     *Held to*: a 5-gram model that has one continuation everywhere writes its text, 100 % verbatim; zlib and reference
@@ -82,8 +82,8 @@ class Extraction:
     Attributes:
         samples: texts drawn.
         length: tokens in each, its prompt not counted.
-        sampling: how they are drawn: :class:`~assay.privacy.sampling.TopKSampling` or
-            :class:`~assay.privacy.sampling.DecayingTemperature`.
+        sampling: how they are drawn: :class:`~assay.privacy.text.sampling.TopKSampling` or
+            :class:`~assay.privacy.text.sampling.DecayingTemperature`.
         prompts: text to go on from; ``None`` to begin from the model's start.
         ranking: which samples are guessed first.
         batch: rows written at once.

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from assay.numerics.seeds import Stream
-from assay.privacy.methods import Sight, Values
+from assay.privacy.methods import Sight
+from assay.privacy.signals import Values
 from assay.targets.access import Access
 from assay.threats import View
 

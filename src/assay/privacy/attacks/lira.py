@@ -7,8 +7,9 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from assay.privacy.attacks.moments import FLOOR, Moments, Values, moments
+from assay.privacy.attacks.moments import FLOOR, Moments, moments
 from assay.privacy.methods import Sight
+from assay.privacy.signals import Values
 from assay.targets.access import Access
 
 ENOUGH = 64

@@ -8,8 +8,9 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from assay.privacy.attacks.moments import Values, moments
+from assay.privacy.attacks.moments import moments
 from assay.privacy.methods import Sight
+from assay.privacy.signals import Values
 from assay.targets.access import Access
 
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from assay.errors import DataError
-from assay.privacy.signals import Signals
-
-Values = NDArray[np.float64]
+from assay.privacy.signals import Signals, Values
 
 
 class Moments(NamedTuple):

@@ -8,9 +8,9 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from assay.privacy.attacks.loss import log_probability
-from assay.privacy.attacks.moments import Values, moments
+from assay.privacy.attacks.moments import moments
 from assay.privacy.methods import Sight
-from assay.privacy.signals import Signals
+from assay.privacy.signals import Signals, Values
 from assay.targets.access import Access
 
 

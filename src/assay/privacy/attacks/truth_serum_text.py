@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from assay.privacy.planting import Secret
+from assay.privacy.text.planting import Secret
 from assay.targets.access import Access
 
 

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from assay.privacy.auditing.result import AuditResult
 from assay.privacy.auditing.steps import Steps
 from assay.privacy.auditing.thresholds import Claim, Rule, checked, verdict
 from assay.privacy.auditing.trained import procedure_of
-from assay.privacy.mechanisms import Mechanism
+from assay.privacy.private import mechanism_of
 from assay.privacy.threat import MEMBERSHIP
 from assay.privacy.trial import evidence, trial_of
 from assay.targets.procedure import Training
@@ -60,14 +60,6 @@ class Promise:
     @classmethod
     def _unread(cls, text: str) -> Promise:
         raise ConfigError("PRV312", f"cannot read the budget {text!r}")
-
-
-@runtime_checkable
-class Guaranteed(Protocol):
-    """A procedure that says what its privacy rests on."""
-
-    def mechanism(self, n: int) -> Mechanism:
-        """That of a run on ``n`` examples."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,10 +133,7 @@ class AuditGame:
             ConfigError: PRV313 where the procedure does not say what its privacy rests on.
         """
         data = self._data(training)
-        fit: object = training.fit
-        if not isinstance(fit, Guaranteed):
-            raise ConfigError("PRV313", f"{training.name} has no mechanism(n)")
-        bound: Bound = proof.certify(fit.mechanism(len(data)), delta=self.promise.delta, n=len(data))
+        bound: Bound = proof.certify(mechanism_of(training, len(data)), delta=self.promise.delta, n=len(data))
         return evidence(game=self.name, method=proof, target=training, threat=self.threat, seed=seed, bounds=[bound],
                         kind="proved", provenance={"data": data.fingerprint})
 

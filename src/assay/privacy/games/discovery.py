@@ -19,7 +19,7 @@ from assay.evidence.record import Artefact, Doubt, Evidence, Threat
 from assay.games import Progress, name_of
 from assay.numerics.seeds import Stream
 from assay.privacy.attacks.discoverable import queries_for
-from assay.privacy.language import Questioned, generate
+from assay.privacy.text.language import Questioned, generate
 from assay.privacy.trial import evidence, one_by_one
 from assay.targets.language_model import LanguageModel, Sampling
 

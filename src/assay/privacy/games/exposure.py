@@ -15,9 +15,9 @@ from assay.errors import DataError
 from assay.evidence.bound import AT_LEAST, CONFIDENCE, Bound, quantity_at
 from assay.evidence.record import Artefact, Doubt, Evidence, Threat
 from assay.games import Progress, name_of
-from assay.privacy.exposure import Extrapolated, by_rank, extrapolated
-from assay.privacy.language import Questioned
-from assay.privacy.planting import TextCanary
+from assay.privacy.text.exposure import Extrapolated, by_rank, extrapolated
+from assay.privacy.text.language import Questioned
+from assay.privacy.text.planting import TextCanary
 from assay.privacy.trial import evidence, one_by_one
 from assay.targets.language_model import LanguageModel
 

@@ -18,9 +18,9 @@ from assay.evidence.record import Artefact, Doubt, Evidence, Threat
 from assay.games import Progress, name_of
 from assay.numerics.seeds import Stream
 from assay.privacy.attacks.extraction import Extracted
-from assay.privacy.language import Questioned
+from assay.privacy.text.language import Questioned
+from assay.privacy.text.verbatim import Corpus, Match
 from assay.privacy.trial import evidence, one_by_one
-from assay.privacy.verbatim import Corpus, Match
 from assay.targets.language_model import LanguageModel
 
 

@@ -17,14 +17,15 @@ from assay.evidence.bound import CONFIDENCE, Bound
 from assay.evidence.record import Artefact, Cost, Evidence, content_hash, not_run
 from assay.games import Forgetful, Memory, Progress, Replay, Settings, Subject, Words, name_of
 from assay.numerics.ensembles import Recipe, mirror
-from assay.privacy.asking import Values, signals
+from assay.privacy.asking import signals
 from assay.privacy.attacks.truth_serum import Poisoner
 from assay.privacy.auditing.one_run import OneRun
 from assay.privacy.canaries import Planter
 from assay.privacy.methods import Inferrer, Sight, shadows_of
+from assay.privacy.private import mechanism_of
 from assay.privacy.rates import Scores
 from assay.privacy.shadows import train_shadows
-from assay.privacy.signals import Signals, balanced_keep
+from assay.privacy.signals import Signals, Values, balanced_keep
 from assay.privacy.threat import MEMBERSHIP, People, scores
 from assay.privacy.trial import evidence, trial_of
 from assay.targets.access import Access
@@ -245,12 +246,9 @@ class MembershipGame:
     def _proved(self, proof: Any, training: Training, seed: int) -> Evidence:
         try:
             world = self._world(training, seed, 0)
-            mechanism = getattr(training.fit, "mechanism", None)
-            if mechanism is None:
-                raise ConfigError("PRV113", f"{training.name} does not say how its noise is drawn")
             n = int(world.members.sum(1).min())
             return evidence(game=self.name, method=proof, target=training, threat=self.threat.describe(), seed=seed,
-                            bounds=[proof.certify(mechanism(n), delta=self.delta, n=n)], kind="proved",
+                            bounds=[proof.certify(mechanism_of(training, n), delta=self.delta, n=n)], kind="proved",
                             settings=(self.targets, self.delta), provenance={"pool": world.pool.fingerprint})
         except Exception as error:
             return self._not_run(proof, training, seed, error)

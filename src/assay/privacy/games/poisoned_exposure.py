@@ -18,8 +18,8 @@ from assay.evidence.record import Artefact, Cost, Evidence, Threat
 from assay.games import Progress, Subject, name_of
 from assay.privacy.attacks.exposure import Exposure
 from assay.privacy.games.exposure import ExposureGame, Ranker
-from assay.privacy.language import Questioned
-from assay.privacy.planting import Secret, TextCanary, planted
+from assay.privacy.text.language import Questioned
+from assay.privacy.text.planting import Secret, TextCanary, planted
 from assay.privacy.trial import evidence, one_by_one
 from assay.targets.language_model import LanguageModel
 

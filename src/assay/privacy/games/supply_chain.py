@@ -16,7 +16,7 @@ from assay.errors import DataError, TargetError
 from assay.evidence.bound import AT_LEAST, CONFIDENCE, Bound
 from assay.evidence.record import Artefact, Cost, Doubt, Evidence, Threat
 from assay.games import Memory, Progress, Replay, Settings, Words, name_of
-from assay.privacy.defenses.weight_scan import Scan, WeightScan
+from assay.privacy.attacks.weight_scan import Scan, WeightScan
 from assay.privacy.trial import evidence, one_by_one
 from assay.targets.base import WhiteBox
 from assay.targets.weights import file_format

@@ -1,0 +1,1 @@
+"""What the text games share: a metered language model, sampling, rankings, planted secrets, verbatim look-up."""
